@@ -1,0 +1,270 @@
+package transport
+
+import (
+	"cmp"
+	"crypto/tls"
+	"net"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/thawhttp/thaw/internal/connlife"
+	"github.com/thawhttp/thaw/internal/hostport"
+)
+
+// originKey tells origins apart. Connections are shared within a key and never across: not across proxies, nor
+// between requests that need HTTP/1.1 and those that do not.
+type originKey struct {
+	scheme string
+	host   string // of a request's URL; in Transport.origins in its canonical form, "host:port"
+	proxy  string // the proxy's URL with its credentials, or empty
+	http1  bool
+}
+
+// origin is the part of the pool that belongs to one origin. Its fields below key are guarded by Transport.mu.
+type origin struct {
+	t     *Transport
+	key   originKey // its host is the "host:port" to be dialled
+	name  string    // "https://host:port", for people
+	proxy *url.URL
+	tls   *tls.Config // for https, with the server's name; shared by its connections
+
+	limit int // streams a connection, as its SETTINGS said last
+
+	conns     []*conn // all established connections
+	idle      []*conn // HTTP/1.1, the one idle longest first
+	idleCount int     // idle ones of conns, HTTP/2 included
+	streams   int
+
+	waiters waiterQueue
+	dials   []*dial // under way
+	closing int     // connections that are out of the pool and not closed yet
+	pins    int     // of those who use it beside a request, a connection or a dial: it is not forgotten
+
+	protocol protocol // what it spoke last, remembered when its connections are gone
+	holding  bool     // a timer will stop the wait for an HTTP/2 connection's SETTINGS
+	nudging  bool     // a timer will look after the waiters of a connection that refused a stream
+	starved  bool     // in Transport.starved: waits for room under MaxConns
+
+	counts Origin // counters; the gauges are filled in by stats
+
+	requests, reused atomic.Uint64 // counters too, for the way of a request that takes no lock there
+}
+
+// originFor returns the origin that req is for, making it if need be. Transport.mu is held, and released and taken
+// again where the origin has to be made.
+func (t *Transport) originFor(key originKey, u, proxy *url.URL) *origin {
+	if o := t.aliases[key]; o != nil {
+		return o
+	}
+	t.unlock()
+	// Resolving the name to its canonical form is slow, so it is done once for each way a host is written.
+	canonical := key
+	canonical.host = hostport.Of(u)
+	name := key.scheme + "://" + canonical.host
+	t.mu.Lock()
+
+	o := t.origins[canonical]
+	if o == nil {
+		o = &origin{t: t, key: canonical, name: name, proxy: proxy}
+		if key.scheme == "https" {
+			host, _, _ := net.SplitHostPort(canonical.host)
+			o.tls = t.tlsConfig(host, key.http1)
+		}
+		o.protocol = t.priorProtocol(key)
+		t.forgetOrigins()
+		t.origins[canonical] = o
+	}
+	if len(t.aliases) >= 4*maxOrigins {
+		clear(t.aliases)
+	}
+	t.aliases[key] = o
+	return o
+}
+
+// maxOrigins is how many origins are remembered. A program that talks to more, a crawler say, forgets those it has
+// no connection to.
+const maxOrigins = 1024
+
+// forgetOrigins makes room for another origin. What the forgotten ones counted stays in the sum. Transport.mu is held.
+func (t *Transport) forgetOrigins() {
+	if len(t.origins) < maxOrigins {
+		return
+	}
+	for key, o := range t.origins {
+		if len(o.conns) == 0 && len(o.dials) == 0 && o.closing == 0 && o.pins == 0 && o.waiters.len() == 0 {
+			t.forgotten.add(o.stats())
+			delete(t.origins, key)
+		}
+	}
+	clear(t.aliases)
+}
+
+// priorProtocol returns the protocol that is known without asking.
+func (t *Transport) priorProtocol(key originKey) protocol {
+	p := t.cfg.Protocols
+	switch {
+	case key.http1:
+		return http1
+	case key.scheme == "http" && p.UnencryptedHTTP2() && !p.HTTP1():
+		return h2
+	case key.scheme == "http" || !p.HTTP2():
+		return http1
+	default:
+		return unknown
+	}
+}
+
+// tlsConfig returns the configuration for connections to host.
+func (t *Transport) tlsConfig(host string, onlyHTTP1 bool) *tls.Config {
+	cfg := t.cfg.TLS.Clone()
+	if cfg.ServerName == "" {
+		cfg.ServerName = host
+	}
+	if onlyHTTP1 {
+		cfg.NextProtos = nil
+	}
+	return cfg
+}
+
+// add puts a new connection among the origin's. Transport.mu is held.
+func (o *origin) add(c *conn) {
+	c.index = len(o.conns)
+	o.conns = append(o.conns, c)
+	o.t.open++
+	c.state = connInUse
+	o.protocol = c.protocol
+}
+
+// remove takes a connection out of everything and counts it as closed for reason. Transport.mu is held.
+func (o *origin) remove(c *conn, reason closeReason) {
+	switch c.state {
+	case connNew, connClosed:
+		c.state = connClosed
+		return
+	case connIdle:
+		o.unidle(c)
+	}
+	c.state = connClosed
+	last := o.conns[len(o.conns)-1]
+	o.conns[c.index] = last
+	last.index = c.index
+	o.conns[len(o.conns)-1] = nil
+	o.conns = o.conns[:len(o.conns)-1]
+	o.streams -= c.streams
+	o.t.open--
+	c.leaving = true
+	o.closing++
+	o.t.closing++
+	o.counts.Closed.count(reason)
+	c.retired = reason
+	for _, l := range c.spare {
+		l.record.stop()
+	}
+	c.spare = nil
+	o.t.debug("connection closed", c, reason)
+	for _, watch := range o.t.watchers {
+		end := connlife.End{Origin: o.name, Protocol: c.Protocol(), Lived: o.t.clock.now().elapsed(c.created)}
+		o.t.ends = append(o.t.ends, func() { watch(end) })
+	}
+}
+
+// expected returns how many requests the dials under way will serve, as far as is known. Transport.mu is held.
+func (o *origin) expected() int {
+	each := 1
+	if o.protocol != http1 {
+		each = cmp.Or(o.limit, initialStreams)
+	}
+	return len(o.dials) * each
+}
+
+// unidle takes an idle connection out of the lists of idle ones. Transport.mu is held.
+func (o *origin) unidle(c *conn) {
+	c.state = connInUse
+	o.idleCount--
+	o.t.idleCount--
+	if c.protocol != http1 {
+		return
+	}
+	// The connection asked for is mostly the one used last.
+	for i := len(o.idle) - 1; i >= 0; i-- {
+		if o.idle[i] == c {
+			o.idle = append(o.idle[:i], o.idle[i+1:]...)
+			o.idle[:len(o.idle)+1][len(o.idle)] = nil
+			return
+		}
+	}
+}
+
+// reidle makes a connection idle, since a time that is mostly now. Transport.mu is held.
+func (o *origin) reidle(c *conn, since, now instant) {
+	c.state = connIdle
+	c.idleAt = since
+	o.idleCount++
+	o.t.idleCount++
+	if c.protocol == http1 {
+		o.idle = append(o.idle, c)
+		for i := len(o.idle) - 1; i > 0 && since != now && o.idle[i-1].idleAt.wall > since.wall; i-- {
+			o.idle[i], o.idle[i-1] = o.idle[i-1], o.idle[i]
+		}
+	}
+	o.t.tidyBy(c, now)
+}
+
+// doom takes a connection out of the pool for reason and has it closed once Transport.mu is released, which is held.
+func (o *origin) doom(c *conn, reason closeReason) {
+	if c.state == connClosed {
+		return
+	}
+	o.remove(c, reason)
+	o.t.doomed = append(o.t.doomed, c)
+}
+
+// longestIdle returns the connection that has been idle longest, or nil. One that is being verified is passed over,
+// unless verifying says otherwise: somebody waits for it. Transport.mu is held.
+func (o *origin) longestIdle(verifying bool) *conn {
+	var oldest *conn
+	if len(o.idle) > 0 {
+		oldest = o.idle[0]
+	}
+	if o.idleCount > len(o.idle) {
+		for _, c := range o.conns {
+			if c.state == connIdle && (c.verify == nil || verifying) && (oldest == nil || c.idleAt.wall < oldest.idleAt.wall) {
+				oldest = c
+			}
+		}
+	}
+	return oldest
+}
+
+// condemn closes the idle connections that have been idle for as long as one that was found dead, or longer: what
+// closed that one, a freeze mostly, has closed them too. Connections that have carried a request since then are
+// another generation, and stay. Transport.mu is held.
+func (o *origin) condemn(idleAt, now instant) {
+	if now.since(idleAt) < condemnAfter && o.t.thawed.wall < idleAt.wall {
+		return
+	}
+	for i := len(o.conns) - 1; i >= 0; i-- {
+		if c := o.conns[i]; c.state == connIdle && c.idleAt.wall <= idleAt.wall && c.verify == nil {
+			o.doom(c, closedStale)
+		}
+	}
+}
+
+// condemnAfter is how long a dead connection must have been idle to say something about others. Below it, a server
+// more likely closed just the one, after so many requests for example.
+const condemnAfter = time.Second
+
+// stats returns the counters and the gauges. Transport.mu is held.
+func (o *origin) stats() Origin {
+	s := o.counts
+	s.Reused = o.reused.Load() // first: a request is counted before its reuse is
+	s.Requests = o.requests.Load()
+	s.Open = len(o.conns)
+	s.Idle = o.idleCount
+	s.InUse = s.Open - s.Idle
+	s.Dialing = len(o.dials)
+	s.Waiting = o.waiters.len()
+	s.Streams = o.streams
+	return s
+}

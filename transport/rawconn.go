@@ -1,0 +1,126 @@
+package transport
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+)
+
+// rawConn is a transport-layer connection that tells whether its reader waits for something to read. Then everything that
+// came before has been dealt with, by TLS and by the protocol layer.
+type rawConn struct {
+	net.Conn
+
+	// turns is odd while the reader waits, and grows whenever it begins to wait or ends.
+	turns atomic.Uint32
+	// allWritten is whether a write failed although all of it was written. TLS says of such a one that nothing was.
+	allWritten atomic.Bool
+	// watch is closed when the reader begins to wait. It is nil while nobody watches.
+	watch atomic.Pointer[watch]
+
+	socket *socket // for looking at it without reading; nil where that cannot be done
+	// A TCP socket is read past Conn, which would have bytes out of the socket, where a look sees them, for a moment before
+	// the reader can say that it no longer waits. Another connection may have read ahead, TLS for one; it has no attempt.
+	attempt func(fd uintptr) (done bool) // made once, so that reading allocates nothing
+
+	// Owned by the reader.
+	p     []byte // to be read into; then what was read
+	errno syscall.Errno
+}
+
+type watch struct{ over chan struct{} }
+
+func newRawConn(nc net.Conn) *rawConn {
+	r := &rawConn{Conn: nc, socket: newSocket(innermost(nc))}
+	if _, ok := nc.(*net.TCPConn); ok && r.socket != nil && canReadSockets {
+		r.attempt = r.read
+	}
+	return r
+}
+
+func (r *rawConn) Read(p []byte) (int, error) {
+	if r.attempt != nil && len(p) > 0 {
+		r.p, r.errno = p, 0
+		err := r.socket.raw.Read(r.attempt)
+		n := len(r.p)
+		r.p = nil
+		switch {
+		case err != nil:
+			r.works() // closed, or a deadline has passed: Conn has the error for it
+		case r.errno != 0:
+			return 0, &net.OpError{Op: "read", Net: "tcp", Source: r.LocalAddr(), Addr: r.RemoteAddr(), Err: os.NewSyscallError("read", r.errno)}
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+	r.waits()
+	n, err := r.Conn.Read(p)
+	r.works()
+	return n, err
+}
+
+func (r *rawConn) Write(p []byte) (int, error) {
+	n, err := r.Conn.Write(p)
+	if err != nil && n == len(p) {
+		r.allWritten.Store(true)
+	}
+	return n, err
+}
+
+// read reads the socket once. The reader waits for it to be readable if there is nothing.
+func (r *rawConn) read(fd uintptr) (done bool) {
+	r.works()
+	n, errno := readSocket(fd, r.p)
+	for errno == syscall.EINTR { // there may be something, of which the poller would not tell again
+		n, errno = readSocket(fd, r.p)
+	}
+	switch errno {
+	case 0:
+		r.p = r.p[:n]
+	case syscall.EAGAIN:
+		r.waits()
+		return false
+	default:
+		r.errno = errno
+	}
+	return true
+}
+
+// waits notes that the reader is about to wait.
+func (r *rawConn) waits() {
+	if !waiting(r.turns.Load()) {
+		r.turns.Add(1)
+	}
+	r.told()
+}
+
+// works notes that the reader no longer waits.
+func (r *rawConn) works() {
+	if waiting(r.turns.Load()) {
+		r.turns.Add(1)
+	}
+}
+
+// waiting reports whether the reader waits when turns is n.
+func waiting(n uint32) bool { return n%2 == 1 }
+
+// watched returns a channel that is closed the next time that the reader begins to wait, or told is called.
+func (r *rawConn) watched() <-chan struct{} {
+	for {
+		if w := r.watch.Load(); w != nil {
+			return w.over
+		}
+		r.watch.CompareAndSwap(nil, &watch{make(chan struct{})})
+	}
+}
+
+// told ends the watch, if there is one.
+func (r *rawConn) told() {
+	if w := r.watch.Load(); w != nil && r.watch.CompareAndSwap(w, nil) {
+		close(w.over)
+	}
+}

@@ -1,0 +1,98 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// validate refuses what [http.Transport] refuses, before a connection is taken for it.
+func validate(req *http.Request) error {
+	switch {
+	case req == nil:
+		return errors.New("transport: nil *http.Request")
+	case req.URL == nil:
+		return errors.New("transport: nil Request.URL")
+	case req.Header == nil:
+		return errors.New("transport: nil Request.Header")
+	case req.URL.Scheme != "http" && req.URL.Scheme != "https":
+		return fmt.Errorf("transport: unsupported protocol scheme %q: want http or https", req.URL.Scheme)
+	case !validMethod(req.Method):
+		return fmt.Errorf("transport: invalid method %q", req.Method)
+	case req.URL.Host == "":
+		return errors.New("transport: no Host in request URL")
+	}
+	if err := validateHeader("header", req.Header); err != nil {
+		return err
+	}
+	return validateHeader("trailer", req.Trailer)
+}
+
+// validateHTTP1 refuses what net/http finds out only when it writes an HTTP/1.1 request, and then closes the
+// connection. HTTP/2 has its own rules for these.
+func validateHTTP1(req *http.Request) error {
+	if req.ContentLength != 0 && req.Body == nil {
+		return fmt.Errorf("transport: Request.ContentLength is %d with a nil Body", req.ContentLength)
+	}
+	if strings.ContainsFunc(req.URL.Opaque, isControl) || strings.ContainsFunc(req.URL.RawQuery, isControl) {
+		return errors.New("transport: control character in Request.URL")
+	}
+	return nil
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+// validateHeader names the field at fault, but not its value, which may be secret.
+func validateHeader(what string, h http.Header) error {
+	for name, values := range h {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return fmt.Errorf("transport: invalid %s field name %q", what, name)
+		}
+		for _, v := range values {
+			if !httpguts.ValidHeaderFieldValue(v) {
+				return fmt.Errorf("transport: invalid %s field value for %q", what, name)
+			}
+		}
+	}
+	return nil
+}
+
+// validMethod reports whether m is a token (RFC 9110, section 9.1) or empty, which means GET. The usual methods
+// need no look at their letters.
+func validMethod(m string) bool {
+	switch m {
+	case "", "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD":
+		return true
+	}
+	for _, r := range m {
+		if !httpguts.IsTokenRune(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// hasBody reports whether req has a body to send.
+func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
+
+// closeBody closes the body of a request that will not be sent, as every RoundTripper must.
+func closeBody(req *http.Request) {
+	if req != nil && req.Body != nil {
+		req.Body.Close()
+	}
+}
+
+// wantsClose reports whether req asks for its connection to be closed after it.
+func wantsClose(req *http.Request) bool {
+	return req.Close || len(req.Header["Connection"]) > 0 && httpguts.HeaderValuesContainsToken(req.Header["Connection"], "close")
+}
+
+// needsHTTP1 reports whether req asks for a WebSocket, which a server upgrades on HTTP/1.1 only.
+func needsHTTP1(req *http.Request) bool {
+	return len(req.Header["Upgrade"]) > 0 && len(req.Header["Connection"]) > 0 &&
+		httpguts.HeaderValuesContainsToken(req.Header["Connection"], "upgrade") &&
+		strings.EqualFold(req.Header.Get("Upgrade"), "websocket")
+}

@@ -1,0 +1,211 @@
+package transport
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A look at a connection whose reader is not waiting is over as soon as the reader does, or the connection is closed, or
+// settleTime has passed.
+func TestLookWaitsForTheReader(t *testing.T) {
+	const soon = 10 * time.Millisecond
+	reads := func(c *conn) { c.Read(make([]byte, 1)) }
+	for _, tt := range []struct {
+		name  string
+		when  time.Duration
+		what  func(c *conn) // happens then
+		want  liveness
+		after time.Duration
+	}{
+		{"the reader comes to wait", soon, reads, alive, soon},
+		{"the reader comes too late", 2 * settleTime, reads, inDoubt, settleTime},
+		{"it is closed", soon, func(c *conn) { c.Close() }, dead, soon},
+		{"others begin to look", soon, func(c *conn) { c.look() }, inDoubt, settleTime},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := pipedConn(t)
+				time.AfterFunc(tt.when, func() { tt.what(c) })
+				began := time.Now()
+				if got := c.look(); got != tt.want {
+					t.Errorf("look says %d, want %d", got, tt.want)
+				}
+				if took := time.Since(began); took != tt.after {
+					t.Errorf("it took %v, want %v", took, tt.after)
+				}
+			})
+		})
+	}
+}
+
+// Those who look at many connections wait for all their readers together.
+func TestLooksShareTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s settling
+		defer s.stop()
+		began := time.Now()
+		for i := range 10 {
+			if got := pipedConn(t).lookWithin(&s); got != inDoubt {
+				t.Errorf("the look at connection %d says %d, want %d", i, got, inDoubt)
+			}
+		}
+		if took := time.Since(began); took != settleTime {
+			t.Errorf("it took %v, want %v", took, settleTime)
+		}
+	})
+}
+
+// While a process is stopped, as by a freeze, its timers run out. The reader gets its time nevertheless.
+func TestAStopTakesOneSliceOfALook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pipedConn(t)
+		s := settling{slice: time.NewTimer(settleTime / settleSlices)}
+		defer s.stop()
+		time.Sleep(10 * settleTime)
+		time.AfterFunc(settleTime/2, func() { c.Read(make([]byte, 1)) })
+		if !s.wait(c, c.raw.turns.Load()) {
+			t.Error("the time is up before the reader had any")
+		}
+	})
+}
+
+// A connection that is closed while it is looked at was dead, whoever comes first to say so.
+func TestAConnectionThatClosesDuringALookIsStale(t *testing.T) {
+	m := modes[0]
+	s := serve(t, m)
+	p := newPool(t, m, Config{})
+	p.mustSend(t, s.request(t.Context(), "GET", "id", noBody))
+	c := p.onlyConn(t)
+	peek := c.raw.socket.look
+	yield := func() {
+		for range 1000 {
+			runtime.Gosched()
+		}
+	}
+	var once sync.Once
+	var wg sync.WaitGroup
+	c.raw.socket.look = func(fd uintptr) {
+		peek(fd)
+		once.Do(func() {
+			p.mu.Lock()
+			wg.Go(func() { c.Close() })
+			for !c.closing.Load() {
+				runtime.Gosched()
+			}
+			yield() // Close waits for the lock now
+			wg.Go(func() {
+				yield() // and so does the request
+				p.mu.Unlock()
+			})
+		})
+	}
+	p.mustSend(t, s.request(t.Context(), "GET", "id-2", noBody))
+	wg.Wait()
+	if closed := p.Stats().Closed; closed != (Closed{Stale: 1}) {
+		t.Errorf("closed: %+v, want one that was stale", closed)
+	}
+}
+
+// What a reader has taken out of the socket and not dealt with yet cannot be seen there: a look must not take the
+// connection for alive then.
+func TestLookWaitsForWhatTheReaderHasTaken(t *testing.T) {
+	nc, server := tcpPair(t)
+	c := loneConn(nc)
+	c.asked.Store(true)
+	taken, dealt, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		p := make([]byte, 1)
+		c.Read(p)
+		close(taken)
+		<-dealt
+		c.Read(p)
+	}()
+	if _, err := server.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	<-taken
+	if got := c.look(); got != inDoubt {
+		t.Errorf("while the reader is dealing with a byte, look says %d, want %d", got, inDoubt)
+	}
+	close(dealt)
+	eventually(t, "the reader waits again", func() bool { return waiting(c.raw.turns.Load()) })
+	peek := c.raw.socket.look
+	c.raw.socket.look = func(fd uintptr) {
+		c.raw.works() // the reader comes first, and takes what there was
+		peek(fd)
+	}
+	if got := c.look(); got != inDoubt {
+		t.Errorf("if the reader takes something during the look, it says %d, want %d", got, inDoubt)
+	}
+	c.raw.socket.look = peek
+	c.raw.waits()
+	if got := c.look(); got != alive {
+		t.Errorf("once the reader waits again, look says %d, want %d", got, alive)
+	}
+	c.Close()
+	<-over
+}
+
+// loneConn returns a connection that is in no pool.
+func loneConn(nc net.Conn) *conn {
+	raw := newRawConn(nc)
+	return &conn{nc: raw, raw: raw, origin: &origin{t: new(Transport)}}
+}
+
+// pipedConn returns one that leads to a pipe, whose other end says nothing.
+func pipedConn(t *testing.T) *conn {
+	here, there := net.Pipe()
+	c := loneConn(here)
+	t.Cleanup(func() {
+		c.Close()
+		there.Close()
+	})
+	return c
+}
+
+// Through an HTTPS proxy it is the socket's reader that a look goes by: TLS, which reads ahead, is above it.
+func TestSocketBeneathTheTLSOfAProxyIsLookedAt(t *testing.T) {
+	cert, _ := testCert()
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.URL.String()) })}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer proxy.Close()
+	wg.Go(func() { proxy.Serve(ln) })
+	p := newPool(t, modes[0], Config{
+		DialContext: new(net.Dialer).DialContext,
+		Proxy:       http.ProxyURL(&url.URL{Scheme: "https", Host: ln.Addr().String()}),
+	})
+	for range 2 {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://origin.test/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := p.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(resp.Body); string(got) != "http://origin.test/" || err != nil || resp.TLS == nil {
+			t.Errorf("got %q, %v, TLS %v", got, err, resp.TLS)
+		}
+	}
+	c := p.onlyConn(t)
+	if _, ok := c.raw.Conn.(*net.TCPConn); !ok || canReadSockets && c.raw.attempt == nil {
+		t.Errorf("what is read is a %T", c.raw.Conn)
+	}
+	if got := c.look(); got != alive {
+		t.Errorf("look says %d, want %d", got, alive)
+	}
+}

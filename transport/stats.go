@@ -1,0 +1,77 @@
+package transport
+
+import "time"
+
+// Stats is a snapshot of a [Transport]. Counters only grow; gauges are as of now.
+type Stats struct {
+	Origin                    // the sum over all origins
+	Origins map[string]Origin // by "https://host:port"
+}
+
+// Origin is the part of [Stats] that concerns one origin.
+type Origin struct {
+	// Gauges. On HTTP/2 a connection with a stream is in use. Open counts established connections:
+	// Idle and InUse together; Dialing counts those on their way.
+	Open, InUse, Idle, Dialing, Waiting int
+	Streams                             int // HTTP/2 streams in flight
+
+	Requests   uint64 // round trips that were given a connection, replays not counted again
+	Reused     uint64 // of these, the ones whose connection had been used before
+	Dials      uint64 // begun
+	DialErrors uint64 // of these, failed, TLS handshake included
+
+	Handshakes uint64 // TLS handshakes completed
+	Resumed    uint64 // of these, resumed from an earlier session
+
+	Waits    uint64        // requests that had to wait for a connection
+	WaitTime time.Duration // spent waiting by all of them, those that gave up included
+
+	Verified     uint64 // connections proven alive by a PING or by an acknowledged request
+	VerifyFailed uint64 // connections that could not be proven alive
+	Replayed     uint64 // requests sent again on another connection
+	Leaked       uint64 // response bodies that were garbage collected without Close
+
+	Closed Closed
+}
+
+// Closed counts closed connections by reason.
+type Closed struct {
+	IdleTimeout uint64 // idle longer than IdleTimeout or than the server's Keep-Alive header allows
+	Lifetime    uint64 // older than MaxConnLifetime
+	Stale       uint64 // found dead when taken, or idle as long as one found dead
+	Unverified  uint64 // not proven alive within VerifyTimeout
+	Server      uint64 // closed by the server: while idle, after "Connection: close", or by GOAWAY
+	Error       uint64 // broken in use: an error, a cancelled HTTP/1.1 request, a body closed too early
+	Excess      uint64 // more idle connections than allowed, or making room for another origin
+	Reset       uint64 // by Reset, CloseIdleConnections or Close
+}
+
+// add adds the counters and gauges of b to o.
+func (o *Origin) add(b Origin) {
+	o.Open += b.Open
+	o.InUse += b.InUse
+	o.Idle += b.Idle
+	o.Dialing += b.Dialing
+	o.Waiting += b.Waiting
+	o.Streams += b.Streams
+	o.Requests += b.Requests
+	o.Reused += b.Reused
+	o.Dials += b.Dials
+	o.DialErrors += b.DialErrors
+	o.Handshakes += b.Handshakes
+	o.Resumed += b.Resumed
+	o.Waits += b.Waits
+	o.WaitTime += b.WaitTime
+	o.Verified += b.Verified
+	o.VerifyFailed += b.VerifyFailed
+	o.Replayed += b.Replayed
+	o.Leaked += b.Leaked
+	o.Closed.IdleTimeout += b.Closed.IdleTimeout
+	o.Closed.Lifetime += b.Closed.Lifetime
+	o.Closed.Stale += b.Closed.Stale
+	o.Closed.Unverified += b.Closed.Unverified
+	o.Closed.Server += b.Closed.Server
+	o.Closed.Error += b.Closed.Error
+	o.Closed.Excess += b.Closed.Excess
+	o.Closed.Reset += b.Closed.Reset
+}

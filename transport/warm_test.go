@@ -1,0 +1,42 @@
+package transport
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// An origin that was never asked may turn out to speak HTTP/2, where one connection is enough however often it is named.
+func TestWarmBeyondMaxConnsPerHostFailsOnHTTP1Only(t *testing.T) {
+	forModes(t, modes, func(t *testing.T, m mode) {
+		s := serve(t, m)
+		p := newPool(t, m, Config{MaxConnsPerHost: 2})
+		urls := slices.Repeat([]string{s.url}, 3)
+		for range 2 { // before its protocol is known, and after
+			err := p.Warm(t.Context(), urls...)
+			if (err == nil) != m.h2 {
+				t.Errorf("error %v", err)
+			}
+			if err != nil && !strings.Contains(err.Error(), "3 connections asked for, but MaxConnsPerHost is 2") {
+				t.Errorf("error %v", err)
+			}
+			if got := p.Stats(); m.h2 && got.Idle != 1 || got.Dialing != 0 {
+				t.Errorf("after Warm: %+v", got.Origin)
+			}
+		}
+	})
+}
+
+func TestWarmBeyondMaxConnsMakesThoseThatThereIsRoomForFirst(t *testing.T) {
+	forModes(t, h1Modes, func(t *testing.T, m mode) {
+		s := serve(t, m)
+		p := newPool(t, m, Config{MaxConns: 2})
+		err := p.Warm(t.Context(), s.url, s.url, s.url)
+		if err == nil || !strings.Contains(err.Error(), "no room for 1 more") || !strings.Contains(err.Error(), "MaxConns is 2") {
+			t.Errorf("error %v", err)
+		}
+		if got := p.Stats(); got.Idle != 2 || got.Dialing != 0 {
+			t.Errorf("after Warm: %+v", got.Origin)
+		}
+	})
+}

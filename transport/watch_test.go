@@ -1,0 +1,61 @@
+package transport
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/thawhttp/thaw/internal/connlife"
+)
+
+func TestWatchersAreToldOnceOfTheEndOfEachConnection(t *testing.T) {
+	forModes(t, modes, func(t *testing.T, m mode) {
+		s := serve(t, m)
+		p := newPool(t, m, Config{MaxConnLifetime: Disabled, IdleTimeout: Disabled})
+		var mu sync.Mutex
+		var ends, again []connlife.End
+		for _, to := range []*[]connlife.End{&ends, &again} {
+			p.WatchConns(func(e connlife.End) {
+				p.Stats() // takes the pool's lock
+				mu.Lock()
+				defer mu.Unlock()
+				*to = append(*to, e)
+			})
+		}
+		told := func(n int) connlife.End {
+			t.Helper()
+			eventually(t, "the watchers are told", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return len(ends) == n && len(again) == n
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			return ends[n-1]
+		}
+		request := func() { p.mustSend(t, s.request(context.Background(), "GET", "id", noBody)) }
+
+		request()
+		c := p.onlyConn(t)
+		name, protocol := c.origin.name, c.Protocol()
+		p.clock.freeze(time.Hour, 0)
+		p.CloseIdleConnections()
+		if e := told(1); e.Origin != name || e.Protocol != protocol || e.Lived < time.Hour || e.Lived > time.Hour+time.Minute {
+			t.Errorf("after an hour on the wall clock: %+v", e)
+		}
+		request()
+		p.clock.freeze(-2*time.Hour, 0)
+		s.fin()
+		if e := told(2); e.Lived < 0 || e.Lived > time.Minute {
+			t.Errorf("the wall clock was set back: %+v", e)
+		}
+		request()
+		p.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		if closed := p.Stats().Closed; len(ends) != 3 || closed.Reset != 2 || closed.Server != 1 {
+			t.Errorf("told of %d ends by the time Close returned, of the connections closed by reason %+v", len(ends), closed)
+		}
+	})
+}
