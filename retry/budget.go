@@ -1,0 +1,86 @@
+package retry
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// What a retry takes out of the budget, in tokens, and what an answer gives back.
+const (
+	retryCost   = 5
+	timeoutCost = 10 // a timeout kept the downstream busy, and the caller waiting
+	answerGives = 1
+)
+
+// maxOrigins is how many origins have a bucket of their own at a time. Those beyond it share one. A full bucket is not
+// kept, so only origins that fail count.
+const maxOrigins = 1000
+
+// origin is the server that a request is for.
+type origin struct{ scheme, host string }
+
+func originOf(req *http.Request) origin { return origin{req.URL.Scheme, strings.ToLower(req.URL.Host)} }
+
+// budget holds a bucket of tokens for each origin. A nil one has no limit.
+type budget struct {
+	size  int
+	short atomic.Int32 // buckets that are not full, so that nobody takes the lock while all are
+
+	mu sync.Mutex
+	// left has the tokens of the buckets that are not full. Guarded by mu, and written with short.
+	left map[origin]int
+}
+
+func newBudget(size int) *budget {
+	if size < 0 {
+		return nil
+	}
+	return &budget{size: size, left: make(map[origin]int)}
+}
+
+// bucket returns the key of the bucket of o, and what is in it. mu is held.
+func (b *budget) bucket(o origin) (origin, int) {
+	left, ok := b.left[o]
+	if !ok && len(b.left) >= maxOrigins {
+		o = origin{}
+		left, ok = b.left[o]
+	}
+	if !ok {
+		left = b.size
+	}
+	return o, left
+}
+
+// take takes so many tokens from the bucket of o, or none and returns false.
+func (b *budget) take(o origin, tokens int) bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, left := b.bucket(o)
+	if left < tokens {
+		return false
+	}
+	b.left[o] = left - tokens
+	b.short.Store(int32(len(b.left)))
+	return true
+}
+
+// refund gives back what an answer of o is worth.
+func (b *budget) refund(o origin) {
+	if b == nil || b.short.Load() == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, left := b.bucket(o)
+	if left += answerGives; left < b.size {
+		b.left[o] = left
+	} else {
+		delete(b.left, o)
+	}
+	b.short.Store(int32(len(b.left)))
+}
