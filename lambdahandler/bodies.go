@@ -1,0 +1,60 @@
+package lambdahandler
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/aws/aws-lambda-go/lambdacontext"
+
+	"github.com/thawhttp/thaw/internal/openbody"
+)
+
+// closeOpen closes the response bodies of requests that the handler made with its context, and warns of them. The
+// context ends now, so nobody could have read them any more.
+func (h *handler) closeOpen(ctx context.Context, open []openbody.Body) {
+	silent := make(map[string]int) // by origin: those whose stack is not known
+	for _, b := range open {
+		b.Close()
+		if b.Stack == "" {
+			silent[b.Origin]++
+		} else {
+			h.warn(ctx, b.Origin, 1, "stack", b.Stack)
+		}
+	}
+	for origin, n := range silent {
+		h.warn(ctx, origin, n)
+	}
+}
+
+// collectOpen is for an invocation that was alone in the process. What it has added to what is in use are requests and
+// bodies of requests that were made without its context. It warns of them, and has the garbage collected, so that the
+// connections of bodies that nobody can close any more come back at once.
+func (h *handler) collectOpen(ctx context.Context, before map[string]int) {
+	collect := false
+	for origin, n := range h.inUse() {
+		if added := n - before[origin]; added > 0 {
+			h.warn(ctx, origin, added)
+			collect = true
+		}
+	}
+	if collect {
+		runtime.GC()
+	}
+}
+
+// inUse returns how many requests are under way, or their bodies open, by origin.
+func (h *handler) inUse() map[string]int {
+	n := make(map[string]int)
+	for origin, s := range h.client.Stats().Origins {
+		n[origin] = max(s.InUse, s.Streams)
+	}
+	return n
+}
+
+func (h *handler) warn(ctx context.Context, origin string, bodies int, args ...any) {
+	args = append(args, "origin", origin, "bodies", bodies)
+	if lc, ok := lambdacontext.FromContext(ctx); ok {
+		args = append(args, "request_id", lc.AwsRequestID)
+	}
+	h.log().WarnContext(ctx, "the handler left response bodies open: close them, so that their connections can be used again", args...)
+}
