@@ -1,0 +1,303 @@
+package clienttest_test
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/thawhttp/thaw/clienttest"
+)
+
+func TestIdleConnectionsAreBrokenAndNewOnesWork(t *testing.T) {
+	t.Parallel()
+	for name, breakIdle := range map[string]func(*clienttest.Server) int{
+		"CloseIdle": (*clienttest.Server).CloseIdle, "ResetIdle": (*clienttest.Server).ResetIdle,
+		"ForgetIdleWithReset": (*clienttest.Server).ForgetIdleWithReset,
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, allProtocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+				mustGet(t, c, d.URL+"/before")
+				if n := breakIdle(d); n != 1 {
+					t.Fatalf("broke %d connections, want 1:\n%v", n, d)
+				}
+				if d.Connections()[0].Open {
+					t.Error("the connection is still open")
+				}
+				if n := breakIdle(d); n != 0 {
+					t.Errorf("broke %d connections that were broken", n)
+				}
+				// A GET may be sent again, and is, though not always at the first try.
+				eventually(t, "a request is answered", func() bool {
+					_, _, err := get(t.Context(), c, d.URL+"/after")
+					return err == nil
+				})
+				if conns := d.Connections(); len(conns[0].Requests) != 1 {
+					t.Errorf("a broken connection carried a request:\n%v", d)
+				}
+				if conns := d.Connections(); len(conns) != 2 {
+					t.Errorf("%v", d)
+				}
+			})
+		})
+	}
+}
+
+func TestAForgottenConnectionIsSilent(t *testing.T) {
+	t.Parallel()
+	each(t, allProtocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		mustGet(t, c, d.URL+"/before")
+		if n := d.ForgetIdle(); n != 1 {
+			t.Fatalf("forgot %d connections, want 1:\n%v", n, d)
+		}
+		req, err := http.NewRequestWithContext(soon(t), "POST", d.URL+"/lost", strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.Do(req)
+		if err == nil {
+			resp.Body.Close()
+			t.Fatal("a request on a forgotten connection was answered")
+		}
+		if !isTimeout(err) {
+			t.Errorf("error %v, want a timeout: nothing is to be heard", err)
+		}
+		d.AssertRequests(t, 1)
+	})
+}
+
+func TestConnectionsInUseAreNotIdle(t *testing.T) {
+	t.Parallel()
+	each(t, allProtocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		undo := d.Every(clienttest.StallBeforeHeader())
+		var wg sync.WaitGroup
+		wg.Go(func() { mustGetElsewhere(t, c, d.URL) })
+		eventually(t, "the request has come", func() bool { return len(d.Requests()) == 1 })
+		if n := d.CloseIdle() + d.ResetIdle() + d.ForgetIdle() + d.ForgetIdleWithReset(); n != 0 {
+			t.Errorf("%d connections were idle, want none:\n%v", n, d)
+		}
+		undo()
+		wg.Wait()
+		d.AssertConnections(t, 1)
+	})
+}
+
+// mustGetElsewhere is mustGet for goroutines that are not the test's own.
+func mustGetElsewhere(t *testing.T, c *http.Client, url string) {
+	if status, body, err := get(t.Context(), c, url); status != 200 || err != nil {
+		t.Errorf("GET %s: %d %q %v", url, status, body, err)
+	}
+}
+
+func TestAWarmConnectionIsIdle(t *testing.T) {
+	t.Parallel()
+	for _, p := range allProtocols {
+		d := clienttest.Downstream(t, clienttest.WithProtocol(p))
+		c := thaw(t, d)
+		if err := c.Warm(t.Context(), d.URL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the connection is idle on this side too", func() bool { return d.CloseIdle() == 1 })
+		mustGet(t, c.Client, d.URL)
+		d.AssertConnections(t, 2)
+	}
+}
+
+func TestRefusedConnections(t *testing.T) {
+	t.Parallel()
+	each(t, allProtocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		mustGet(t, c, d.URL+"/open")
+		undo := d.Refuse()
+		d.Refuse()()
+		mustGet(t, c, d.URL+"/still-open")
+		c.CloseIdleConnections()
+		if _, _, err := get(t.Context(), c, d.URL+"/refused"); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("error %v, want a refused connection", err)
+		}
+		undo()
+		undo()
+		mustGet(t, c, d.URL+"/again")
+		d.AssertConnections(t, 2)
+	})
+}
+
+func TestGOAWAYRetiresAConnectionAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	each(t, http2Protocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		mustGet(t, c, d.URL+"/idle")
+		if n := d.GoAway(); n != 1 {
+			t.Fatalf("told %d connections, want 1", n)
+		}
+		if n := d.GoAway(); n != 0 {
+			t.Errorf("told %d connections a second time", n)
+		}
+		mustGet(t, c, d.URL+"/on-another")
+		d.AssertConnections(t, 2)
+
+		undo := d.Every(clienttest.StallBeforeHeader())
+		var wg sync.WaitGroup
+		wg.Go(func() { mustGetElsewhere(t, c, d.URL+"/under-way") })
+		eventually(t, "the request has come", func() bool { return len(d.Requests()) == 3 })
+		if n := d.GoAway(); n != 1 {
+			t.Fatalf("told %d connections, want 1", n)
+		}
+		undo()
+		wg.Wait()
+		mustGet(t, c, d.URL+"/on-a-third")
+		d.AssertConnections(t, 3)
+		d.AssertNoRequestTwice(t)
+	})
+}
+
+func TestGOAWAYBetweenRequestsHandlesNoneTwice(t *testing.T) {
+	t.Parallel()
+	each(t, http2Protocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				for j := range 25 {
+					mustGetElsewhere(t, c, d.URL+"/?"+strconv.Itoa(i*100+j))
+					if i == 0 && j%8 == 7 {
+						d.GoAway()
+					}
+				}
+			})
+		}
+		wg.Wait()
+		d.AssertRequests(t, 100)
+		d.AssertNoRequestTwice(t)
+	})
+}
+
+func TestLimitedStreamsNeedMoreConnections(t *testing.T) {
+	t.Parallel()
+	each(t, http2Protocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		tenAtOnce := func(seen int) {
+			t.Helper()
+			undo := d.Every(clienttest.StallBeforeHeader())
+			var wg sync.WaitGroup
+			for i := range 10 {
+				wg.Go(func() { mustGetElsewhere(t, c, d.URL+"/"+strconv.Itoa(seen+i)) })
+			}
+			eventually(t, "all have come", func() bool { return len(d.Requests()) == seen+10 })
+			undo()
+			wg.Wait()
+		}
+		mustGet(t, c, d.URL+"/open")
+		undo := d.LimitStreams(5)
+		mustGet(t, c, d.URL+"/told") // by now the client has read the limit
+		tenAtOnce(2)
+		n := len(d.Connections())
+		_, dialsMore := c.Transport.(*http.Transport) // than it needs, and goes on dialling after the requests are answered
+		if n < 2 || n > 2 && !dialsMore {
+			t.Errorf("%d connections, want the open one, and one that began with the limit:\n%v", n, d)
+		}
+		undo()
+		mustGet(t, c, d.URL+"/told-again")
+		tenAtOnce(13)
+		for _, r := range d.Requests()[13:] {
+			if r.Conn != 1 {
+				t.Errorf("%s was on connection %d, want all on the one whose limit was lifted:\n%v", r.URI, r.Conn, d)
+				break
+			}
+		}
+		if !dialsMore {
+			d.AssertConnections(t, n)
+		}
+	})
+}
+
+func TestLimitedRequestsOfAConnection(t *testing.T) {
+	t.Parallel()
+	each(t, append(http1Protocols, http2Protocols...), func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		undo := d.LimitRequests(3)
+		for i := range 7 {
+			mustGet(t, c, d.URL+"/"+strconv.Itoa(i))
+		}
+		undo()
+		for i := range 7 {
+			mustGet(t, c, d.URL+"/free/"+strconv.Itoa(i))
+		}
+		var carried []int
+		for _, conn := range d.Connections() {
+			carried = append(carried, len(conn.Requests))
+		}
+		if len(carried) != 3 || carried[0] != 3 || carried[1] != 3 || carried[2] != 8 {
+			t.Errorf("connections carried %v requests, want 3, 3, 8:\n%v", carried, d)
+		}
+		d.AssertNoRequestTwice(t)
+
+		// The open connection is beyond the limit that is set now.
+		d.LimitRequests(4)
+		mustGet(t, c, d.URL+"/last")
+		mustGet(t, c, d.URL+"/fresh")
+		if n := len(d.Connections()); n != 4 {
+			t.Errorf("%d connections, want 4:\n%v", n, d)
+		}
+	})
+}
+
+func TestABurstBeyondTheRequestsOfAConnection(t *testing.T) {
+	t.Parallel()
+	each(t, http2Protocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		mustGet(t, c, d.URL+"/first")
+		d.LimitRequests(5)
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() { mustGetElsewhere(t, c, d.URL+"/"+strconv.Itoa(i)) })
+		}
+		wg.Wait()
+		d.AssertRequests(t, 21)
+		d.AssertNoRequestTwice(t)
+		for _, conn := range d.Connections() {
+			if n := len(conn.Requests); n > 5 {
+				t.Errorf("connection %d carried %d requests, want 5 at most", conn.ID, n)
+			}
+		}
+	})
+}
+
+func TestKeepAliveIsAnnouncedOverHTTP1(t *testing.T) {
+	t.Parallel()
+	for p, want := range map[clienttest.Protocol]string{clienttest.HTTP1: "timeout=7", clienttest.HTTP1TLS: "timeout=7", clienttest.HTTPS: ""} {
+		d := clienttest.Downstream(t, clienttest.WithProtocol(p))
+		c := plain(t, d)
+		header := func() string {
+			resp, err := c.Get(d.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			return resp.Header.Get("Keep-Alive")
+		}
+		undo := d.KeepAlive(7*time.Second + 900*time.Millisecond)
+		if got := header(); got != want {
+			t.Errorf("%v: Keep-Alive %q, want %q", p, got, want)
+		}
+		undo()
+		if got := header(); got != "" {
+			t.Errorf("%v: Keep-Alive %q after it was taken back", p, got)
+		}
+	}
+}
+
+func TestLimitsThatMakeNoSenseFailTheTest(t *testing.T) {
+	t.Parallel()
+	f := &tb{TB: t}
+	f.run(func() {
+		d := clienttest.Downstream(f)
+		d.LimitStreams(0)()
+		d.LimitStreams(251)()
+		d.LimitRequests(0)()
+		d.KeepAlive(-1)()
+	})
+	want := "clienttest: LimitStreams(0): want 1 to 250\nclienttest: LimitStreams(251): want 1 to 250\n" +
+		"clienttest: LimitRequests(0): want at least 1\nclienttest: KeepAlive(-1ns): want no negative duration"
+	if got := f.take(); got != want {
+		t.Errorf("failed with\n%s\nwant\n%s", got, want)
+	}
+}
