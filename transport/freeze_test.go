@@ -573,8 +573,6 @@ func TestResetDuringARequestClosesItsHTTP1ConnectionAfterwards(t *testing.T) {
 	})
 }
 
-// An answer that nobody asked for, right behind the one that was, must not be taken for the answer to the next request on
-// the connection.
 // A connection that was being made at the moment of a snapshot is as dead after its restore as the others.
 func TestResetDuringADialHasAnotherOneMade(t *testing.T) {
 	forModes(t, modes, func(t *testing.T, m mode) {
@@ -601,6 +599,8 @@ func TestResetDuringADialHasAnotherOneMade(t *testing.T) {
 	})
 }
 
+// An answer that nobody asked for, right behind the one that was, must not be taken for the answer to the next request on
+// the connection.
 func TestUnsolicitedAnswerIsNeverTakenForTheNext(t *testing.T) {
 	quietLog(t)
 	const stray = "HTTP/1.1 200 OK\r\nX-Id: stray\r\nContent-Length: 5\r\n\r\nstray"
@@ -631,6 +631,31 @@ func TestUnsolicitedAnswerIsNeverTakenForTheNext(t *testing.T) {
 			}
 			if st := p.Stats(); st.Closed.Server+st.Closed.Error+st.Closed.Stale == 0 {
 				t.Errorf("no connection was given up: %+v", st.Origin)
+			}
+		})
+	}
+}
+
+// What has reached the socket of an idle connection when a request comes must be seen, whether the reader has got to it
+// or is just about to take it.
+func TestUnsolicitedAnswerIsSeenBeforeTheNextRequest(t *testing.T) {
+	quietLog(t)
+	const stray = "HTTP/1.1 200 OK\r\nX-Id: stray\r\nContent-Length: 5\r\n\r\nstray"
+	for _, k := range requestKinds {
+		t.Run(k.name, func(t *testing.T) {
+			s := serve(t, plain)
+			p := newPool(t, plain, Config{DialContext: new(net.Dialer).DialContext})
+			for i := range 100 {
+				p.mustSend(t, s.request(t.Context(), "GET", fmt.Sprintf("before-%d", i), noBody))
+				c := p.onlyConn(t)
+				eventually(t, "the reader waits", func() bool { return waiting(c.raw.turns.Load()) })
+				s.each(func(c *served) { io.WriteString(c.TCPConn, stray) })
+				id := fmt.Sprintf("after-%d", i)
+				p.mustSend(t, s.request(t.Context(), k.method, id, k.body))
+				if n := s.times(id); n != 1 {
+					t.Fatalf("%s was seen %d times", id, n)
+				}
+				p.CloseIdleConnections()
 			}
 		})
 	}
