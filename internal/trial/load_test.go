@@ -334,8 +334,13 @@ type wires struct {
 	dials  atomic.Int64
 
 	mu    sync.Mutex // guards conns
-	conns map[string]*wire
+	conns map[ends]*wire
 }
+
+// ends are the addresses of a connection. The local one may be that of others too, to other servers.
+type ends struct{ local, remote string }
+
+func endsOf(nc net.Conn) ends { return ends{nc.LocalAddr().String(), nc.RemoteAddr().String()} }
 
 // wire is a TCP connection that counts what is written to it.
 type wire struct {
@@ -357,8 +362,8 @@ func (w *wire) ReadFrom(r io.Reader) (int64, error) {
 
 func (w *wire) Close() error {
 	w.home.mu.Lock()
-	if w.home.conns[w.LocalAddr().String()] == w {
-		delete(w.home.conns, w.LocalAddr().String())
+	if w.home.conns[endsOf(w)] == w {
+		delete(w.home.conns, endsOf(w))
 	}
 	w.home.mu.Unlock()
 	return w.TCPConn.Close()
@@ -374,9 +379,9 @@ func (ws *wires) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.conns == nil {
-		ws.conns = make(map[string]*wire)
+		ws.conns = make(map[ends]*wire)
 	}
-	ws.conns[w.LocalAddr().String()] = w
+	ws.conns[endsOf(w)] = w
 	return w, nil
 }
 
@@ -387,5 +392,5 @@ func (ws *wires) find(nc net.Conn) *wire {
 	}
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	return ws.conns[nc.LocalAddr().String()]
+	return ws.conns[endsOf(nc)]
 }
