@@ -262,6 +262,7 @@ func (t *Transport) jitteredLifetime() time.Duration {
 func (t *Transport) speak(ctx context.Context, c *conn) (err error) {
 	if c.protocol == h2 {
 		c.frames = &frames{written: frameScanner{left: uint32(len(http2.ClientPreface))}}
+		c.raw.boundWrites()
 		c.h2, err = t.h2.NewClientConn(c)
 	} else {
 		ctx := context.WithValue(context.WithoutCancel(t.ctx), readyKey{}, ready{c, c.origin.key.scheme, c.origin.proxy})
@@ -316,11 +317,6 @@ func http1Template(cfg Config) *http.Transport {
 	}
 }
 
-// writeTimeout is how long an HTTP/2 server may take nothing of what is written to it, be it an acknowledgement of a PING,
-// before its connection is closed. Whoever writes holds up all others, and the ends of their contexts do not free them. On
-// HTTP/1.1 the end of a request's context closes its connection.
-const writeTimeout = 10 * time.Second
-
 // http2Template returns the [http2.Transport] that makes HTTP/2 connections out of ready ones. Its ConfigureTransports
 // would give it the other settings of an [http.Transport] too, but links 24 KiB for it; ResponseHeaderTimeout and
 // ExpectContinueTimeout are honoured by attempt.
@@ -328,7 +324,6 @@ func http2Template(cfg Config) *http2.Transport {
 	return &http2.Transport{
 		AllowHTTP:          true,
 		DisableCompression: cfg.DisableCompression,
-		WriteByteTimeout:   writeTimeout,
 		// Its unit is another: 32 bytes are added for each field (RFC 9113, section 6.5.2), here for ten of them.
 		MaxHeaderListSize: uint32(min(limit(cfg.MaxResponseHeaderBytes, math.MaxUint32), math.MaxUint32-320) + 320),
 	}

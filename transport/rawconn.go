@@ -1,11 +1,13 @@
 package transport
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // rawConn is a transport-layer connection that tells whether its reader waits for something to read. Then everything that
@@ -27,7 +29,11 @@ type rawConn struct {
 
 	// Owned by the reader.
 	p     []byte // to be read into; then what was read
-	errno syscall.Errno
+	errno uint32 // a syscall.Errno
+
+	// writeBy is when a write that makes no progress fails, in seconds since processStart; or zero, if it does not. See
+	// boundWrites.
+	writeBy atomic.Uint32
 }
 
 type watch struct{ over chan struct{} }
@@ -50,7 +56,7 @@ func (r *rawConn) Read(p []byte) (int, error) {
 		case err != nil:
 			r.works() // closed, or a deadline has passed: Conn has the error for it
 		case r.errno != 0:
-			return 0, &net.OpError{Op: "read", Net: "tcp", Source: r.LocalAddr(), Addr: r.RemoteAddr(), Err: os.NewSyscallError("read", r.errno)}
+			return 0, &net.OpError{Op: "read", Net: "tcp", Source: r.LocalAddr(), Addr: r.RemoteAddr(), Err: os.NewSyscallError("read", syscall.Errno(r.errno))}
 		case n == 0:
 			return 0, io.EOF
 		default:
@@ -64,11 +70,65 @@ func (r *rawConn) Read(p []byte) (int, error) {
 }
 
 func (r *rawConn) Write(p []byte) (int, error) {
-	n, err := r.Conn.Write(p)
-	if err != nil && n == len(p) {
-		r.allWritten.Store(true)
+	for n := 0; ; {
+		bounded := r.postpone()
+		some, err := r.Conn.Write(p[n:])
+		n += some
+		if bounded && some > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		if err != nil && n == len(p) {
+			r.allWritten.Store(true)
+		}
+		return n, err
 	}
-	return n, err
+}
+
+const (
+	// writeTimeout is how long an HTTP/2 server may take nothing of what is written to it, be it an acknowledgement of a
+	// PING, before its connection is closed. Whoever writes holds up all others, and the ends of their contexts do not free
+	// them. On HTTP/1.1 the end of a request's context closes its connection.
+	writeTimeout = 10 * time.Second
+	// writeSlack is how much longer it may take, so that the deadline is not moved more often than that.
+	writeSlack = 5 * time.Second
+)
+
+// boundWrites has writes fail once nothing could be written for writeTimeout, or writeSlack longer. The deadline stays
+// when a write is done: to set and to clear one each time, as [http2.Transport]'s WriteByteTimeout does, costs a request more than
+// all looks at its connection.
+func (r *rawConn) boundWrites() { r.extend(uptime()) }
+
+// postpone sees to it that a write which begins now has writeTimeout. It reports whether writes are bounded.
+func (r *rawConn) postpone() bool {
+	by := r.writeBy.Load()
+	if by == 0 {
+		return false
+	}
+	if now := uptime(); int32(by-now) <= int32(writeTimeout/time.Second) {
+		r.extend(now)
+	}
+	return true
+}
+
+//go:noinline
+func (r *rawConn) extend(now uint32) {
+	r.writeBy.Store(max(1, now+uint32((writeTimeout+writeSlack)/time.Second)))
+	_ = r.Conn.SetWriteDeadline(time.Now().Add(writeTimeout + writeSlack)) // if it is closed, the write says so
+}
+
+// uptime returns the time since processStart in whole seconds.
+func uptime() uint32 { return uint32(time.Since(processStart) / time.Second) }
+
+// SetWriteDeadline sets the deadline that somebody else wants, TLS when it says goodbye for one, and leaves it at that.
+func (r *rawConn) SetWriteDeadline(t time.Time) error {
+	r.writeBy.Store(0)
+	return r.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline is SetWriteDeadline for reads too.
+func (r *rawConn) SetDeadline(t time.Time) error {
+	r.writeBy.Store(0)
+	return r.Conn.SetDeadline(t)
 }
 
 // read reads the socket once. The reader waits for it to be readable if there is nothing.
@@ -85,7 +145,7 @@ func (r *rawConn) read(fd uintptr) (done bool) {
 		r.waits()
 		return false
 	default:
-		r.errno = errno
+		r.errno = uint32(errno)
 	}
 	return true
 }

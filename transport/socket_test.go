@@ -2,10 +2,12 @@ package transport
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -170,6 +172,76 @@ func pipedConn(t *testing.T) *conn {
 		there.Close()
 	})
 	return c
+}
+
+// A peer that takes nothing has its connection closed; one that is slow does not.
+func TestWritesThatMakeNoProgressAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe()
+		defer there.Close()
+		raw := newRawConn(here)
+		defer raw.Close()
+		raw.boundWrites()
+		began := time.Now()
+		go func() {
+			for range 5 {
+				time.Sleep(writeTimeout - time.Second)
+				there.Read(make([]byte, 1))
+			}
+		}()
+		if n, err := raw.Write(make([]byte, 5)); n != 5 || err != nil {
+			t.Fatalf("a slow peer: %d, %v", n, err)
+		}
+		if took := time.Since(began); took != 5*(writeTimeout-time.Second) {
+			t.Fatalf("a slow peer took %v", took)
+		}
+		for _, idle := range []time.Duration{0, writeTimeout, 10 * writeTimeout} { // of the deadline that is in force
+			time.Sleep(idle)
+			began = time.Now()
+			n, err := raw.Write(make([]byte, 5))
+			if took := time.Since(began); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) || took < writeTimeout || took > writeTimeout+writeSlack {
+				t.Errorf("a peer that takes nothing: %d, %v after %v", n, err, took)
+			}
+		}
+	})
+}
+
+// deadlineConn counts the deadlines that are set.
+type deadlineConn struct {
+	net.Conn
+	set int
+}
+
+func (c *deadlineConn) Write(p []byte) (int, error) { return len(p), nil }
+
+func (c *deadlineConn) SetWriteDeadline(time.Time) error {
+	c.set++
+	return nil
+}
+
+func TestWriteDeadlineIsSetNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nc := new(deadlineConn)
+		raw := newRawConn(nc)
+		write := func(n, want int, pause time.Duration) {
+			t.Helper()
+			nc.set = 0
+			for range n {
+				time.Sleep(pause)
+				raw.Write([]byte("x"))
+			}
+			if nc.set != want {
+				t.Errorf("%d writes, %v apart: the deadline was set %d times, want %d", n, pause, nc.set, want)
+			}
+		}
+		write(10, 0, time.Minute) // HTTP/1.1
+		raw.boundWrites()
+		write(1000, 0, time.Millisecond)
+		write(10, 2, time.Second)
+		write(10, 10, time.Minute)
+		raw.SetWriteDeadline(time.Time{}) // somebody else's
+		write(10, 0, time.Minute)
+	})
 }
 
 // Through an HTTPS proxy it is the socket's reader that a look goes by: TLS, which reads ahead, is above it.
