@@ -168,11 +168,25 @@ func (c *conn) Uses() uint64              { return c.uses.Load() }
 func (c *conn) Protocol() string          { return c.protocol.String() }
 func (c *conn) TLS() *tls.ConnectionState { return c.tls }
 
-func (c *conn) LocalAddr() net.Addr                { return c.raw.LocalAddr() }
-func (c *conn) RemoteAddr() net.Addr               { return c.raw.RemoteAddr() }
-func (c *conn) SetDeadline(t time.Time) error      { return c.nc.SetDeadline(t) }
-func (c *conn) SetReadDeadline(t time.Time) error  { return c.nc.SetReadDeadline(t) }
-func (c *conn) SetWriteDeadline(t time.Time) error { return c.nc.SetWriteDeadline(t) }
+func (c *conn) LocalAddr() net.Addr               { return c.raw.LocalAddr() }
+func (c *conn) RemoteAddr() net.Addr              { return c.raw.RemoteAddr() }
+func (c *conn) SetReadDeadline(t time.Time) error { return c.nc.SetReadDeadline(t) }
+
+// SetDeadline sets the deadline for reads, and that for writes if it is not the pool's.
+func (c *conn) SetDeadline(t time.Time) error {
+	if c.raw.bounded() {
+		return c.nc.SetReadDeadline(t)
+	}
+	return c.nc.SetDeadline(t)
+}
+
+// SetWriteDeadline sets the deadline for writes, if it is not the pool's.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	if c.raw.bounded() {
+		return nil
+	}
+	return c.nc.SetWriteDeadline(t)
+}
 
 // Read is called by the one goroutine that reads the connection.
 func (c *conn) Read(p []byte) (int, error) {
@@ -224,6 +238,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	if c.frames != nil {
 		c.noteOpened(p)
+		c.raw.postpone(uint32(writeTimeout/time.Second) + 1)
 	}
 	n, err := c.nc.Write(p)
 	c.written.Add(int64(n))

@@ -262,8 +262,11 @@ func (t *Transport) jitteredLifetime() time.Duration {
 func (t *Transport) speak(ctx context.Context, c *conn) (err error) {
 	if c.protocol == h2 {
 		c.frames = &frames{written: frameScanner{left: uint32(len(http2.ClientPreface))}}
-		c.raw.boundWrites()
-		c.h2, err = t.h2.NewClientConn(c)
+		protocol := t.h2
+		if !c.raw.boundWrites() {
+			protocol = t.h2Timed
+		}
+		c.h2, err = protocol.NewClientConn(c)
 	} else {
 		ctx := context.WithValue(context.WithoutCancel(t.ctx), readyKey{}, ready{c, c.origin.key.scheme, c.origin.proxy})
 		c.h1, err = t.http1.NewClientConn(ctx, "http", c.origin.key.host)
@@ -319,11 +322,12 @@ func http1Template(cfg Config) *http.Transport {
 
 // http2Template returns the [http2.Transport] that makes HTTP/2 connections out of ready ones. Its ConfigureTransports
 // would give it the other settings of an [http.Transport] too, but links 24 KiB for it; ResponseHeaderTimeout and
-// ExpectContinueTimeout are honoured by attempt.
-func http2Template(cfg Config) *http2.Transport {
+// ExpectContinueTimeout are honoured by attempt. If timeout is zero, conn bounds the writes.
+func http2Template(cfg Config, timeout time.Duration) *http2.Transport {
 	return &http2.Transport{
 		AllowHTTP:          true,
 		DisableCompression: cfg.DisableCompression,
+		WriteByteTimeout:   timeout,
 		// Its unit is another: 32 bytes are added for each field (RFC 9113, section 6.5.2), here for ten of them.
 		MaxHeaderListSize: uint32(min(limit(cfg.MaxResponseHeaderBytes, math.MaxUint32), math.MaxUint32-320) + 320),
 	}

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -31,8 +30,7 @@ type rawConn struct {
 	p     []byte // to be read into; then what was read
 	errno uint32 // a syscall.Errno
 
-	// writeBy is when a write that makes no progress fails, in seconds since processStart; or zero, if it does not. See
-	// boundWrites.
+	// writeBy is the deadline for writes in seconds since processStart, or zero: see boundWrites.
 	writeBy atomic.Uint32
 }
 
@@ -70,18 +68,12 @@ func (r *rawConn) Read(p []byte) (int, error) {
 }
 
 func (r *rawConn) Write(p []byte) (int, error) {
-	for n := 0; ; {
-		bounded := r.postpone()
-		some, err := r.Conn.Write(p[n:])
-		n += some
-		if bounded && some > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-			continue
-		}
-		if err != nil && n == len(p) {
-			r.allWritten.Store(true)
-		}
-		return n, err
+	r.postpone(1) // TLS writes on its own account too
+	n, err := r.Conn.Write(p)
+	if err != nil && n == len(p) {
+		r.allWritten.Store(true)
 	}
+	return n, err
 }
 
 const (
@@ -93,21 +85,32 @@ const (
 	writeSlack = 5 * time.Second
 )
 
-// boundWrites has writes fail once nothing could be written for writeTimeout, or writeSlack longer. The deadline stays
-// when a write is done: to set and to clear one each time, as [http2.Transport]'s WriteByteTimeout does, costs a request more than
-// all looks at its connection.
-func (r *rawConn) boundWrites() { r.extend(uptime()) }
-
-// postpone sees to it that a write which begins now has writeTimeout. It reports whether writes are bounded.
-func (r *rawConn) postpone() bool {
-	by := r.writeBy.Load()
-	if by == 0 {
+// boundWrites has writes that postpone is called for fail within writeTimeout and writeSlack. It reports whether it can: the
+// deadline stays when a write is done, and what that does to a connection is known of TCP only.
+//
+// [http2.Transport]'s WriteByteTimeout sets a deadline before each write and clears it after. That costs a request more than
+// the look at its connection.
+func (r *rawConn) boundWrites() bool {
+	if r.attempt == nil {
 		return false
 	}
-	if now := uptime(); int32(by-now) <= int32(writeTimeout/time.Second) {
+	r.extend(uptime())
+	return true
+}
+
+// bounded reports whether writes are.
+func (r *rawConn) bounded() bool { return r.writeBy.Load() != 0 }
+
+// postpone sees to it that the deadline for writes, if they are bounded, is at least so many seconds away, and not further than
+// it can be: the clock may have been set back by the restore of a snapshot.
+func (r *rawConn) postpone(least uint32) {
+	by := r.writeBy.Load()
+	if by == 0 {
+		return
+	}
+	if now := uptime(); by-now-least > uint32((writeTimeout+writeSlack)/time.Second)-least {
 		r.extend(now)
 	}
-	return true
 }
 
 //go:noinline
@@ -119,7 +122,7 @@ func (r *rawConn) extend(now uint32) {
 // uptime returns the time since processStart in whole seconds.
 func uptime() uint32 { return uint32(time.Since(processStart) / time.Second) }
 
-// SetWriteDeadline sets the deadline that somebody else wants, TLS when it says goodbye for one, and leaves it at that.
+// SetWriteDeadline sets the deadline that somebody else wants, TLS for its goodbye, and leaves it at that.
 func (r *rawConn) SetWriteDeadline(t time.Time) error {
 	r.writeBy.Store(0)
 	return r.Conn.SetWriteDeadline(t)

@@ -174,74 +174,98 @@ func pipedConn(t *testing.T) *conn {
 	return c
 }
 
-// A peer that takes nothing has its connection closed; one that is slow does not.
-func TestWritesThatMakeNoProgressAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		here, there := net.Pipe()
-		defer there.Close()
-		raw := newRawConn(here)
-		defer raw.Close()
-		raw.boundWrites()
-		began := time.Now()
-		go func() {
-			for range 5 {
-				time.Sleep(writeTimeout - time.Second)
-				there.Read(make([]byte, 1))
-			}
-		}()
-		if n, err := raw.Write(make([]byte, 5)); n != 5 || err != nil {
-			t.Fatalf("a slow peer: %d, %v", n, err)
-		}
-		if took := time.Since(began); took != 5*(writeTimeout-time.Second) {
-			t.Fatalf("a slow peer took %v", took)
-		}
-		for _, idle := range []time.Duration{0, writeTimeout, 10 * writeTimeout} { // of the deadline that is in force
-			time.Sleep(idle)
-			began = time.Now()
-			n, err := raw.Write(make([]byte, 5))
-			if took := time.Since(began); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) || took < writeTimeout || took > writeTimeout+writeSlack {
-				t.Errorf("a peer that takes nothing: %d, %v after %v", n, err, took)
-			}
-		}
-	})
-}
-
-// deadlineConn counts the deadlines that are set.
+// deadlineConn counts the deadlines for writes that are set.
 type deadlineConn struct {
 	net.Conn
-	set int
+	set  int
+	last time.Time
 }
 
 func (c *deadlineConn) Write(p []byte) (int, error) { return len(p), nil }
 
-func (c *deadlineConn) SetWriteDeadline(time.Time) error {
+func (c *deadlineConn) SetWriteDeadline(t time.Time) error {
 	c.set++
+	c.last = t
 	return nil
 }
 
-func TestWriteDeadlineIsSetNowAndThen(t *testing.T) {
+// A write has writeTimeout or a little more, and the deadline is moved only now and then.
+func TestDeadlineOfWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nc := new(deadlineConn)
-		raw := newRawConn(nc)
+		c := loneConn(nc)
 		write := func(n, want int, pause time.Duration) {
 			t.Helper()
 			nc.set = 0
 			for range n {
 				time.Sleep(pause)
-				raw.Write([]byte("x"))
+				c.Write([]byte("x"))
+				if left := time.Until(nc.last); c.raw.bounded() && (left < writeTimeout || left > writeTimeout+writeSlack) {
+					t.Fatalf("a write has %v", left)
+				}
 			}
 			if nc.set != want {
 				t.Errorf("%d writes, %v apart: the deadline was set %d times, want %d", n, pause, nc.set, want)
 			}
 		}
 		write(10, 0, time.Minute) // HTTP/1.1
-		raw.boundWrites()
+		if c.raw.boundWrites() {
+			t.Error("what passed deadlines do to a connection other than of TCP is not known")
+		}
+		c.raw.attempt = c.raw.read
+		c.frames = new(frames)
+		c.raw.boundWrites()
 		write(1000, 0, time.Millisecond)
 		write(10, 2, time.Second)
 		write(10, 10, time.Minute)
-		raw.SetWriteDeadline(time.Time{}) // somebody else's
+		c.SetWriteDeadline(time.Time{}) // a user's, who was shown the connection
+		write(10, 10, time.Minute)
+
+		// The restore of a snapshot sets the clock back.
+		c.raw.writeBy.Store(uptime() + 3600)
+		write(1, 1, 0)
+
+		// What TLS writes on its own account, to a connection that has been idle.
+		time.Sleep(time.Hour)
+		nc.set = 0
+		c.raw.Write([]byte("x"))
+		if nc.set != 1 {
+			t.Error("a write beneath meets a deadline that has passed")
+		}
+		c.raw.SetWriteDeadline(time.Time{}) // its goodbye
 		write(10, 0, time.Minute)
 	})
+}
+
+// A peer that takes nothing does not hold up those who write for ever.
+func TestWritesEnd(t *testing.T) {
+	nc, _ := tcpPair(t)
+	c := loneConn(nc)
+	defer c.Close()
+	c.frames = new(frames)
+	if !c.raw.boundWrites() {
+		t.Skip("writes are bounded by the protocol layer here")
+	}
+	done := make(chan error)
+	go func() {
+		for {
+			if _, err := c.Write(make([]byte, 64<<10)); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	eventually(t, "the client's writing is stuck", func() bool {
+		before := c.written.Load()
+		return before > 0 && !within(50*time.Millisecond, func() bool { return c.written.Load() != before })
+	})
+	if left := c.raw.writeBy.Load() - uptime(); left > uint32((writeTimeout+writeSlack)/time.Second) {
+		t.Errorf("it has %d s", left)
+	}
+	nc.SetWriteDeadline(time.Now()) // they are over
+	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("it ends with %v", err)
+	}
 }
 
 // Through an HTTPS proxy it is the socket's reader that a look goes by: TLS, which reads ahead, is above it.

@@ -20,8 +20,9 @@ type Transport struct {
 	clock   clock
 	verbose bool // cfg.Logger wants to know of every connection
 
-	http1 *http.Transport  // what HTTP/1.1 connections are made of; it never dials
-	h2    *http2.Transport // what HTTP/2 connections are made of; it never dials
+	http1   *http.Transport  // what HTTP/1.1 connections are made of; it never dials
+	h2      *http2.Transport // what HTTP/2 connections are made of; it never dials
+	h2Timed *http2.Transport // the same for those whose writes the pool cannot bound: see rawConn.boundWrites
 
 	ctx    context.Context // ends with Close: dials and verifications belong to the pool, not to a request
 	cancel context.CancelFunc
@@ -66,7 +67,7 @@ func New(cfg Config) (*Transport, error) {
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.verbose = cfg.Logger != nil && cfg.Logger.Enabled(t.ctx, slog.LevelDebug)
 	t.http1 = http1Template(cfg)
-	t.h2 = http2Template(cfg)
+	t.h2, t.h2Timed = http2Template(cfg, 0), http2Template(cfg, writeTimeout)
 	return t, nil
 }
 
