@@ -276,13 +276,19 @@ func (c *conn) cause(err error) error {
 	return err
 }
 
-// explain adds to the error of a request that was not processed that the server had sent GOAWAY, if the protocol layer says
-// no more than that the connection cannot be used.
+// explain adds to the error of a request that was not processed why, if the protocol layer says no more than that the
+// connection cannot be used.
 func (c *conn) explain(err error) error {
-	if c.h2 != nil && c.goneAway.Load() && unprocessed(err) && !strings.Contains(err.Error(), "GOAWAY") {
+	switch {
+	case c.h2 == nil || !unprocessed(err) || strings.Contains(err.Error(), "GOAWAY"):
+		return err
+	case c.goneAway.Load():
 		return fmt.Errorf("the server sent GOAWAY: %w", err)
+	case err.Error() == notEstablished:
+		return fmt.Errorf("the server closed the connection at once, or does not speak HTTP/2: %w", err)
+	default:
+		return err
 	}
-	return err
 }
 
 // noteOpened notes on which HTTP/2 streams p begins requests.

@@ -415,8 +415,11 @@ func unprocessed(err error) bool {
 	switch err.Error() {
 	case "http2: Transport received Server's graceful shutdown GOAWAY",
 		"http2: client conn not usable",
-		"http2: client conn could not be established":
+		notEstablished:
 		return true
 	}
 	return false
 }
+
+// notEstablished is the error of a request on a connection that ended before it had begun its first stream.
+const notEstablished = "http2: client conn could not be established"
