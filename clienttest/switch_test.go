@@ -128,6 +128,22 @@ func TestRefusedConnections(t *testing.T) {
 func TestGOAWAYRetiresAConnectionAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	each(t, http2Protocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		_, dialsMore := c.Transport.(*http.Transport) // than it needs, if a GOAWAY comes just then
+		used := func(want int) {
+			t.Helper()
+			n := 0
+			for _, conn := range d.Connections() {
+				if len(conn.Requests) > 0 {
+					n++
+				}
+			}
+			if n != want {
+				t.Errorf("%d connections were used, want %d:\n%v", n, want, d)
+			}
+			if !dialsMore {
+				d.AssertConnections(t, want)
+			}
+		}
 		mustGet(t, c, d.URL+"/idle")
 		if n := d.GoAway(); n != 1 {
 			t.Fatalf("told %d connections, want 1", n)
@@ -136,19 +152,19 @@ func TestGOAWAYRetiresAConnectionAndLosesNothing(t *testing.T) {
 			t.Errorf("told %d connections a second time", n)
 		}
 		mustGet(t, c, d.URL+"/on-another")
-		d.AssertConnections(t, 2)
+		used(2)
 
 		undo := d.Every(clienttest.StallBeforeHeader())
 		var wg sync.WaitGroup
 		wg.Go(func() { mustGetElsewhere(t, c, d.URL+"/under-way") })
 		eventually(t, "the request has come", func() bool { return len(d.Requests()) == 3 })
-		if n := d.GoAway(); n != 1 {
+		if n := d.GoAway(); n < 1 || n > 1 && !dialsMore {
 			t.Fatalf("told %d connections, want 1", n)
 		}
 		undo()
 		wg.Wait()
 		mustGet(t, c, d.URL+"/on-a-third")
-		d.AssertConnections(t, 3)
+		used(3)
 		d.AssertNoRequestTwice(t)
 	})
 }
