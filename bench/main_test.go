@@ -51,14 +51,16 @@ func skipUnderRace(t *testing.T) {
 	}
 }
 
-func TestRequestAllocatesNoMoreThanWithHTTPTransport(t *testing.T) {
+// forAllocations runs a race in every case, a few rounds of it, and hands the result to check.
+func forAllocations(t *testing.T, race [lanes]contestant, check func(t *testing.T, r steadyResult)) {
+	t.Helper()
 	skipUnderRace(t)
 	s := theServer(t)
 	// A collection empties every sync.Pool, and then counts depend on when it came.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	for _, c := range steadyCases() {
 		t.Run(c.name(), func(t *testing.T) {
-			st, err := newSteady(s, poolRace, c, 0)
+			st, err := newSteady(s, race, c, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,39 +71,27 @@ func TestRequestAllocatesNoMoreThanWithHTTPTransport(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			r := st.result()
-			t.Logf("allocations %s, bytes %s", r.Allocs.pair("%.2f", 1), r.Bytes.pair("%.0f", 1))
-			if r.Allocs.aboveByHalf() {
-				t.Errorf("a request allocates %.2f objects, with http.Transport %.2f", r.Allocs.Thaw, r.Allocs.HTTP)
-			}
+			check(t, st.result())
 		})
 	}
 }
 
+func TestRequestAllocatesNoMoreThanWithHTTPTransport(t *testing.T) {
+	forAllocations(t, poolRace, func(t *testing.T, r steadyResult) {
+		t.Logf("allocations %s, bytes %s", r.Allocs.pair("%.2f", 1), r.Bytes.pair("%.0f", 1))
+		if r.Allocs.aboveByHalf() {
+			t.Errorf("a request allocates %.2f objects, with http.Transport %.2f", r.Allocs.Thaw, r.Allocs.HTTP)
+		}
+	})
+}
+
 func TestRetriesAllocateNextToNothing(t *testing.T) {
-	skipUnderRace(t)
-	s := theServer(t)
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	for _, c := range steadyCases() {
-		t.Run(c.name(), func(t *testing.T) {
-			st, err := newSteady(s, retryRace, c, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer st.close()
-			st.slice = 500
-			for range 6 {
-				if err := st.round(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			r := st.result()
-			t.Logf("allocations %s", r.Allocs.pair("%.2f", 1))
-			if r.Allocs.Thaw > r.Allocs.HTTP+retryAllocs {
-				t.Errorf("with retries a request allocates %.2f objects, without %.2f: want at most %d more", r.Allocs.Thaw, r.Allocs.HTTP, retryAllocs)
-			}
-		})
-	}
+	forAllocations(t, retryRace, func(t *testing.T, r steadyResult) {
+		t.Logf("allocations %s", r.Allocs.pair("%.2f", 1))
+		if r.Allocs.Thaw > r.Allocs.HTTP+retryAllocs {
+			t.Errorf("with retries a request allocates %.2f objects, without %.2f: want at most %d more", r.Allocs.Thaw, r.Allocs.HTTP, retryAllocs)
+		}
+	})
 }
 
 func TestIdleConnectionTakesNoMoreMemoryThanHTTPTransports(t *testing.T) {
