@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/thawhttp/thaw/client"
+	"github.com/thawhttp/thaw/internal/faultnet"
 	"github.com/thawhttp/thaw/retry"
 	"github.com/thawhttp/thaw/tracing"
 	"github.com/thawhttp/thaw/transport"
@@ -215,8 +216,8 @@ var failures = []struct {
 	{name: "refused", proto: "h1", cfg: transport.Config{DialContext: refused}, failure: "wait", phase: "wait", wantErrorText: "refused"},
 	{name: "no such name", proto: "h1", cfg: transport.Config{DialContext: unknown}, failure: "dns", phase: "dns", failedPhases: "dns", wantErrorText: "no such host"},
 	{name: "no TLS", proto: "h1", failure: "tls", phase: "tls", failedPhases: "tls", wantErrorText: "TLS handshake"},
-	{name: "no TLS in time", proto: "tls", cfg: transport.Config{DialContext: deaf, TLSHandshakeTimeout: soon}, failure: "timeout", phase: "tls", failedPhases: "tls", wantErrorText: "TLS handshake"},
-	{name: "no connection in time", proto: "h1", cfg: transport.Config{DialContext: never, DialTimeout: soon}, failure: "timeout", phase: "wait"},
+	{name: "no TLS in time", proto: "tls", cfg: transport.Config{DialContext: faultnet.DialDeaf, TLSHandshakeTimeout: soon}, failure: "timeout", phase: "tls", failedPhases: "tls", wantErrorText: "TLS handshake"},
+	{name: "no connection in time", proto: "h1", cfg: transport.Config{DialContext: faultnet.DialNever, DialTimeout: soon}, failure: "timeout", phase: "wait"},
 	{name: "no header in time", proto: "h2", cfg: transport.Config{ResponseHeaderTimeout: soon}, failure: "timeout", phase: "header"},
 	{name: "timeout of the client", proto: "h1", opts: []client.Option{client.WithTimeout(soon)}, failure: "timeout"},
 	{name: "timeout in the body", proto: "h2", body: true, opts: []client.Option{client.WithTimeout(10 * soon)}, failure: "timeout", phase: "body"},
@@ -234,22 +235,6 @@ func unknown(ctx context.Context, _, _ string) (net.Conn, error) {
 	hooks.DNSStart(httptrace.DNSStartInfo{})
 	hooks.DNSDone(httptrace.DNSDoneInfo{Err: err})
 	return nil, err
-}
-
-// never connects to nothing.
-func never(ctx context.Context, _, _ string) (net.Conn, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-// deaf connects to what does not answer.
-func deaf(context.Context, string, string) (net.Conn, error) {
-	conn, peer := net.Pipe()
-	go func() {
-		_, _ = io.Copy(io.Discard, peer)
-		peer.Close()
-	}()
-	return conn, nil
 }
 
 func TestFailuresOfSpans(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	awsxray "github.com/aws/aws-xray-sdk-go/v2/xray"
 
 	"github.com/thawhttp/thaw/client"
+	"github.com/thawhttp/thaw/internal/faultnet"
 	"github.com/thawhttp/thaw/tracing"
 	"github.com/thawhttp/thaw/transport"
 )
@@ -55,12 +55,12 @@ var timeouts = []struct {
 }{
 	{name: "deadline", deadline: true}, // the server may have it before the client has noted that it was written
 	{name: "deadline in the body", phase: tracing.PhaseBody, body: true, deadline: true},
-	{name: "deadline while dialling", phase: tracing.PhaseWait, cfg: transport.Config{DialContext: never}, deadline: true},
+	{name: "deadline while dialling", phase: tracing.PhaseWait, cfg: transport.Config{DialContext: faultnet.DialNever}, deadline: true},
 	{name: "timeout of the client", opts: []client.Option{client.WithTimeout(soon)}},
 	{name: "timeout of the client in the body", body: true, opts: []client.Option{client.WithTimeout(10 * soon)}},
 	{name: "no response header", phase: tracing.PhaseHeader, cfg: transport.Config{ResponseHeaderTimeout: soon}},
-	{name: "no connection", phase: tracing.PhaseWait, cfg: transport.Config{DialContext: never, DialTimeout: soon}},
-	{name: "no TLS handshake", phase: tracing.PhaseTLS, cfg: transport.Config{DialContext: deaf, TLSHandshakeTimeout: soon}},
+	{name: "no connection", phase: tracing.PhaseWait, cfg: transport.Config{DialContext: faultnet.DialNever, DialTimeout: soon}},
+	{name: "no TLS handshake", phase: tracing.PhaseTLS, cfg: transport.Config{DialContext: faultnet.DialDeaf, TLSHandshakeTimeout: soon}},
 }
 
 // expiring is a context whose deadline is when the test says.
@@ -78,22 +78,6 @@ func (e expiring) Err() error {
 	default:
 		return nil
 	}
-}
-
-// never connects to nothing.
-func never(ctx context.Context, _, _ string) (net.Conn, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-// deaf connects to what does not answer.
-func deaf(context.Context, string, string) (net.Conn, error) {
-	conn, peer := net.Pipe()
-	go func() {
-		_, _ = io.Copy(io.Discard, peer)
-		peer.Close()
-	}()
-	return conn, nil
 }
 
 func TestTimeoutsAreFaultsAndLeaveTheParentsIntact(t *testing.T) {
