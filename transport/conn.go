@@ -113,32 +113,33 @@ type conn struct {
 	frames *frames // what HTTP/2 says in both directions; nil for HTTP/1.1
 
 	id       uint64
-	protocol protocol
 	created  instant
 	lifetime time.Duration // MaxConnLifetime less this connection's share of jitter; negative for no limit
 	rtt      time.Duration // of the dial, an upper bound for one round trip
+	protocol protocol
 
-	uses    atomic.Uint64
-	written atomic.Int64 // bytes of HTTP messages
-	read    atomic.Int64
 	// asked is whether a request was begun to be written since the connection became idle. Bytes that a server sends
 	// before answer nothing (RFC 9112, section 9.2).
 	asked   atomic.Bool
 	closing atomic.Bool
-	// failure is the first error of reading or writing before the connection was closed on this side, or nil. If an
-	// HTTP/1.1 request fails and there was none, the fault is the request's or the response's.
-	failure atomic.Pointer[error]
-	// opened is the highest HTTP/2 stream that a request was begun to be written on. An answer to a later one answers
-	// nothing (RFC 9113, section 5.1.1).
-	opened atomic.Uint32
 	// goneAway is whether a GOAWAY came. It is set before the protocol layer has seen the frame.
 	goneAway atomic.Bool
 	// vetting is set while an idle connection that was taken is looked at. If it dies then, it was dead.
 	vetting atomic.Bool
+	// opened is the highest HTTP/2 stream that a request was begun to be written on. An answer to a later one answers
+	// nothing (RFC 9113, section 5.1.1).
+	opened atomic.Uint32
 	// refusals counts the streams refused in a row.
 	refusals atomic.Int32
 
 	events frameEvents // owned by the reader
+
+	uses    atomic.Uint64
+	written atomic.Int64 // bytes of HTTP messages
+	read    atomic.Int64
+	// failure is the first error of reading or writing before the connection was closed on this side, or nil. If an
+	// HTTP/1.1 request fails and there was none, the fault is the request's or the response's.
+	failure atomic.Pointer[error]
 
 	// The fields below are guarded by Transport.mu.
 
@@ -153,8 +154,8 @@ type conn struct {
 	spare     []*lease      // for requests to come
 
 	// HTTP/2 only.
-	streams  int
-	limit    int           // streams the server allows
+	streams  int32
+	limit    int32         // streams the server allows
 	refused  instant       // when it last refused a stream that it should have had room for
 	verified instant       // when a PING last proved it alive
 	verify   *verification // in progress, or nil

@@ -155,7 +155,7 @@ func (t *Transport) dialed(o *origin, c *conn) {
 		}
 	}
 	if c.protocol == h2 && !c.settled {
-		c.limit = min(cmp.Or(o.limit, initialStreams), initialStreams)
+		c.limit = int32(min(cmp.Or(o.limit, initialStreams), initialStreams))
 	}
 	t.debug("connection made", c, closedUnknown)
 	now := t.clock.now()

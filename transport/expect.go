@@ -105,3 +105,21 @@ func (e *expectation) wait() bool {
 	<-e.decided
 	return e.goOn
 }
+
+// expectingBody is the body of a request that waits.
+type expectingBody struct {
+	*requestBody
+	until *expectation
+}
+
+func (b *expectingBody) Read(p []byte) (int, error) {
+	if !b.until.wait() {
+		return 0, errDetached
+	}
+	return b.requestBody.Read(p)
+}
+
+func (b *expectingBody) Close() error {
+	b.until.refuse()
+	return b.requestBody.Close()
+}

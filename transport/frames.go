@@ -22,9 +22,9 @@ type frames struct {
 // frameEvents is what the frames of one read said.
 type frameEvents struct {
 	settings   bool   // a SETTINGS frame ended
-	hasStreams bool   // one of them said SETTINGS_MAX_CONCURRENT_STREAMS
-	streams    uint32 // its last value
+	hasStreams bool   // one of them said how many streams the server allows
 	goAway     bool   // a GOAWAY frame began
+	streams    uint32 // the last value of SETTINGS_MAX_CONCURRENT_STREAMS
 	stream     uint32 // the highest one that a HEADERS frame began for
 }
 

@@ -101,6 +101,31 @@ func TestBodyCollectedWithoutCloseGivesItsConnectionBack(t *testing.T) {
 	})
 }
 
+func TestAResponseThatIsKeptHidesNoLeak(t *testing.T) {
+	forModes(t, modes, func(t *testing.T, m mode) {
+		for _, k := range requestKinds {
+			t.Run(k.name, func(t *testing.T) {
+				s := serve(t, m)
+				var log logBuffer
+				p := newPool(t, m, Config{Logger: log.logger()})
+				ctx := context.Background()
+				kept, err := p.RoundTrip(s.request(ctx, k.method, "kept", k.body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadAll(kept.Body); err != nil {
+					t.Fatal(err)
+				}
+				leakOne(t, p, s.request(ctx, "GET", "leak", noBody), 0)
+				if !collected(func() bool { return p.Stats().Leaked == 1 }) {
+					t.Error("the leak of the connection's next response was not counted")
+				}
+				runtime.KeepAlive(kept)
+			})
+		}
+	})
+}
+
 func TestLeakStackNamesTheCaller(t *testing.T) {
 	forModes(t, modes, func(t *testing.T, m mode) {
 		s := serve(t, m)

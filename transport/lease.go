@@ -42,7 +42,7 @@ type leaseRecord struct {
 	// For ResponseHeaderTimeout on HTTP/2. A timer and a channel that are made once serve all requests of the lease. The
 	// timer is not set anew for each: when it runs, it looks how much time is left.
 	mu      sync.Mutex // guards what follows
-	turn    uint64     // counts the requests
+	turn    uint32     // counts the requests
 	cancel  chan struct{}
 	timer   *time.Timer
 	waiting bool          // for a response's header
@@ -109,7 +109,7 @@ func (r *leaseRecord) finished() {
 
 // await begins an HTTP/2 request. It returns the channel that ends the request when it is closed, and the number of the
 // request among those of the lease. If there is no body to send first, the wait for the response's header begins.
-func (r *leaseRecord) await(sent bool) (<-chan struct{}, uint64) {
+func (r *leaseRecord) await(sent bool) (<-chan struct{}, uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.cancel == nil {
@@ -124,7 +124,7 @@ func (r *leaseRecord) await(sent bool) (<-chan struct{}, uint64) {
 }
 
 // expectHeader begins the wait for the response's header: the request with that turn has been sent.
-func (r *leaseRecord) expectHeader(turn uint64) {
+func (r *leaseRecord) expectHeader(turn uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.turn == turn {

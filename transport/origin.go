@@ -151,7 +151,7 @@ func (o *origin) remove(c *conn, reason closeReason) {
 	last.index = c.index
 	o.conns[len(o.conns)-1] = nil
 	o.conns = o.conns[:len(o.conns)-1]
-	o.streams -= c.streams
+	o.streams -= int(c.streams)
 	o.t.open--
 	c.leaving = true
 	o.closing++

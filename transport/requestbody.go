@@ -24,16 +24,16 @@ var errDetached = errors.New("transport: request body read after the attempt end
 //
 // The protocol layer may read and close it at once, and even read it after it was closed.
 type requestBody struct {
-	rc    io.ReadCloser
+	rc     io.ReadCloser
+	failed atomic.Pointer[error] // of a read, other than io.EOF
+
+	// On HTTP/2, lease has the wait for the response's header begin when the body is sent. It is the request's with that
+	// turn. With returns, the stream is given back when the protocol layer is done with the body: see giveBack.
+	lease   *leaseRecord
+	returns *lease // written before bodyReturns is set
+	turn    uint32
+
 	state atomic.Uint32 // of the bits below
-	err   error         // of a failed read other than io.EOF; written before bodyFailed is set
-	// lease, on HTTP/2, has the wait for the response's header begin when the body is sent; turn is the lease's.
-	lease *leaseRecord
-	turn  uint64
-	// proceed, on HTTP/2, is closed when the body may be sent: see expectContinue.
-	proceed *expectation
-	// then is called when the body is done with: see whenSent. It is written before bodyAwaited is set.
-	then func()
 }
 
 const (
@@ -43,14 +43,11 @@ const (
 	bodyFailed               // the caller's body returned an error
 	bodyFinal                // the attempt is the last one
 	bodyDetached             // the attempt is over
-	bodyAwaited              // somebody waits for bodyDone
+	bodyReturns              // bodyDone gives the stream back
 	bodyDone     = bodyClosed | bodyEOF | bodyFailed
 )
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	if b.proceed != nil && !b.proceed.wait() {
-		return 0, errDetached
-	}
 	for {
 		old := b.state.Load()
 		if old&(bodyClosed|bodyDetached) != 0 {
@@ -67,35 +64,43 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			b.lease.expectHeader(b.turn)
 		}
 	case err != nil && b.state.Load()&bodyClosed == 0: // else it is the protocol layer's Close that ended the read
-		b.err = err
+		failure := err // which is allocated only here
+		b.failed.Store(&failure)
 		b.set(bodyFailed)
 	}
 	return n, err
 }
 
-// set sets a bit of the state, and has then called if it is the first of bodyDone. It returns the state before.
+// set sets a bit of the state, and gives the stream back if it is the first of bodyDone. It returns the state before.
 func (b *requestBody) set(bit uint32) uint32 {
 	old := b.state.Or(bit)
-	if bit&bodyDone != 0 && old&bodyDone == 0 && old&bodyAwaited != 0 {
-		b.then()
+	if bit&bodyDone != 0 && old&bodyDone == 0 && old&bodyReturns != 0 {
+		b.returned()
 	}
 	return old
 }
 
-// whenSent has f called once the protocol layer is done with the body: at once, or when it is.
-func (b *requestBody) whenSent(f func()) {
-	b.then = f
-	if b.state.Or(bodyAwaited)&bodyDone != 0 {
-		f()
+// giveBack gives back the stream, whose response has ended, with its lease: at once, or when the protocol layer is done
+// with the body. A stream ends when both sides have.
+func (b *requestBody) giveBack(l *lease) {
+	b.returns = l
+	if b.state.Or(bodyReturns)&bodyDone != 0 {
+		b.returned()
 	}
+}
+
+// returned gives the stream and the lease back. It keeps no reference to the lease, or the caller, who may keep the
+// response, would keep the next leak from being noticed.
+func (b *requestBody) returned() {
+	l := b.returns
+	b.returns = nil
+	c := b.lease.c
+	c.origin.t.finish(c, l, closedError)
 }
 
 // Close passes the call on once something was read, or the attempt is the last: then the body is not to be sent
 // elsewhere.
 func (b *requestBody) Close() error {
-	if b.proceed != nil {
-		b.proceed.refuse()
-	}
 	if old := b.set(bodyClosed); old&bodyClosed == 0 && old&(bodyRead|bodyFinal) != 0 {
 		return b.rc.Close()
 	}
@@ -114,8 +119,8 @@ func (b *requestBody) touched() bool { return b.state.Load()&bodyRead != 0 }
 
 // failure returns the error of the caller's own body, if that is what ended the attempt.
 func (b *requestBody) failure() error {
-	if b.state.Load()&bodyFailed != 0 {
-		return b.err
+	if err := b.failed.Load(); err != nil {
+		return *err
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func (t *Transport) response(a *attempt, resp *http.Response) *http.Response {
 	}
 	if stateless(resp.Body) {
 		if c.h2 != nil && a.out != nil {
-			a.out.body.whenSent(func() { t.finish(c, l, closedServer) })
+			a.out.body.giveBack(l)
 		} else {
 			t.finish(c, l, closedServer)
 		}
@@ -202,8 +202,7 @@ func (b *body) end(err error) {
 		l.end()
 	}
 	if c.h2 != nil && b.out != nil {
-		// A stream ends when both sides have.
-		b.out.body.whenSent(func() { c.origin.t.finish(c, l, closedError) })
+		b.out.body.giveBack(l)
 		return
 	}
 	if err == io.EOF && c.h2 != nil && c.origin.waiters.len() > 0 {

@@ -251,14 +251,14 @@ func (a *attempt) prepareStream() *http.Request {
 		return &record.req
 	}
 	a.out = &outgoing{Request: *a.req}
-	cancel, turn := record.await(false)
-	a.out.Cancel = cancel
-	proceed, ctx := a.t.expectContinue(a.req.Context(), a.req)
-	if proceed != nil {
+	body := &a.out.body
+	body.rc, body.lease = a.body, record
+	a.out.Cancel, body.turn = record.await(false)
+	a.out.Body = body
+	if until, ctx := a.t.expectContinue(a.req.Context(), a.req); until != nil {
 		a.out.Request = *a.out.WithContext(ctx)
+		a.out.Body = &expectingBody{body, until}
 	}
-	a.out.body.rc, a.out.body.lease, a.out.body.turn, a.out.body.proceed = a.body, record, turn, proceed
-	a.out.Body = &a.out.body
 	return &a.out.Request
 }
 

@@ -892,7 +892,7 @@ func checkLocked(t *Transport) error {
 				fault("connection %d is among those of %s and of %s", c.id, was, o.name)
 			}
 			place[c] = o.name
-			streams += c.streams
+			streams += int(c.streams)
 			switch {
 			case c.index != i || c.origin != o:
 				fault("%s: connection %d at %d says it is at %d of %s", o.name, c.id, i, c.index, c.origin.name)

@@ -281,12 +281,12 @@ func (t *Transport) frames(c *conn, ev frameEvents) {
 	}
 	if ev.settings {
 		if ev.hasStreams {
-			c.limit = int(min(ev.streams, 1<<20))
+			c.limit = int32(min(ev.streams, 1<<20))
 		} else if !c.settled {
 			c.limit = defaultStreams
 		}
 		c.settled = true
-		c.origin.limit = c.limit
+		c.origin.limit = int(c.limit)
 	}
 	if c.state != connNew {
 		if c.state == connIdle && c.retired != closedUnknown {
