@@ -1,7 +1,6 @@
 package tracing_test
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -19,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -393,36 +393,18 @@ func TestAFailedDialSaysInWhichPhase(t *testing.T) {
 
 func TestAReplayIsTheSameExchange(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer l.Close()
-	wg.Go(func() {
-		for n := 1; ; n++ {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer c.Close()
-				reader := bufio.NewReader(c)
-				for served := 0; ; served++ {
-					if _, err := http.ReadRequest(reader); err != nil || n == 1 && served == 1 {
-						return // the first connection dies under its second request
-					}
-					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-				}
-			})
+	var requests atomic.Int32
+	srv := modes[0].serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) == 2 {
+			panic(http.ErrAbortHandler)
 		}
+		hello(w, r)
 	})
 	r := record(t)
 	pool := newPool(t, transport.Config{})
 	rt := newTraced(t, pool, r)
 	for range 2 {
-		if err := get(t, rt, "http://"+l.Addr().String()); err != nil {
+		if err := get(t, rt, srv.URL); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -83,6 +83,10 @@ const (
 	writeTimeout = 10 * time.Second
 	// writeSlack is how much longer it may take, so that the deadline is not moved more often than that.
 	writeSlack = 5 * time.Second
+
+	// The same in whole seconds, in which writeBy counts: the least and the most that the deadline is away.
+	soonest = uint32(writeTimeout / time.Second)
+	latest  = uint32((writeTimeout + writeSlack) / time.Second)
 )
 
 // boundWrites has writes that postpone is called for fail within writeTimeout and writeSlack. It reports whether it can: the
@@ -108,14 +112,14 @@ func (r *rawConn) postpone(least uint32) {
 	if by == 0 {
 		return
 	}
-	if now := uptime(); by-now-least > uint32((writeTimeout+writeSlack)/time.Second)-least {
+	if now := uptime(); by-now-least > latest-least {
 		r.extend(now)
 	}
 }
 
 //go:noinline
 func (r *rawConn) extend(now uint32) {
-	r.writeBy.Store(max(1, now+uint32((writeTimeout+writeSlack)/time.Second)))
+	r.writeBy.Store(max(1, now+latest))
 	_ = r.Conn.SetWriteDeadline(time.Now().Add(writeTimeout + writeSlack)) // if it is closed, the write says so
 }
 
