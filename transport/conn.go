@@ -239,7 +239,6 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	if c.frames != nil {
 		c.noteOpened(p)
-		c.raw.postpone(soonest + 1)
 	}
 	n, err := c.nc.Write(p)
 	c.written.Add(int64(n))

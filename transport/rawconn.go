@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -68,8 +69,22 @@ func (r *rawConn) Read(p []byte) (int, error) {
 }
 
 func (r *rawConn) Write(p []byte) (int, error) {
-	r.postpone(1) // TLS writes on its own account too
+	r.postpone()
 	n, err := r.Conn.Write(p)
+	if err != nil {
+		n, err = r.goOn(p, n, err)
+	}
+	return n, err
+}
+
+// goOn goes on with a write that failed after n bytes, if the peer is slow and does take something.
+//
+//go:noinline
+func (r *rawConn) goOn(p []byte, n int, err error) (int, error) {
+	for wrote := n; wrote > 0 && n < len(p) && r.bounded() && errors.Is(err, os.ErrDeadlineExceeded); n += wrote {
+		r.extend(uptime())
+		wrote, err = r.Conn.Write(p[n:])
+	}
 	if err != nil && n == len(p) {
 		r.allWritten.Store(true)
 	}
@@ -84,12 +99,13 @@ const (
 	// writeSlack is how much longer it may take, so that the deadline is not moved more often than that.
 	writeSlack = 5 * time.Second
 
-	// The same in whole seconds, in which writeBy counts: the least and the most that the deadline is away.
-	soonest = uint32(writeTimeout / time.Second)
-	latest  = uint32((writeTimeout + writeSlack) / time.Second)
+	// The least and the most that the deadline is away in whole seconds, in which writeBy counts. A second may be over but for
+	// a moment.
+	least  = uint32(writeTimeout/time.Second) + 1
+	latest = uint32((writeTimeout + writeSlack) / time.Second)
 )
 
-// boundWrites has writes that postpone is called for fail within writeTimeout and writeSlack. It reports whether it can: the
+// boundWrites has writes of which the peer takes nothing fail within writeTimeout and writeSlack. It reports whether it can: the
 // deadline stays when a write is done, and what that does to a connection is known of TCP only.
 //
 // [http2.Transport]'s WriteByteTimeout sets a deadline before each write and clears it after. That costs a request more than
@@ -105,9 +121,9 @@ func (r *rawConn) boundWrites() bool {
 // bounded reports whether writes are.
 func (r *rawConn) bounded() bool { return r.writeBy.Load() != 0 }
 
-// postpone sees to it that the deadline for writes, if they are bounded, is at least so many seconds away, and not further than
+// postpone sees to it that the deadline for writes, if they are bounded, is at least writeTimeout away, and not further than
 // it can be: the clock may have been set back by the restore of a snapshot.
-func (r *rawConn) postpone(least uint32) {
+func (r *rawConn) postpone() {
 	by := r.writeBy.Load()
 	if by == 0 {
 		return

@@ -262,9 +262,60 @@ func TestWritesEnd(t *testing.T) {
 	if left := c.raw.writeBy.Load() - uptime(); left > latest {
 		t.Errorf("it has %d s", left)
 	}
-	nc.SetWriteDeadline(time.Now()) // they are over
-	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("it ends with %v", err)
+	for { // they are over, and over again: what the kernel took first has given it another one
+		nc.SetWriteDeadline(time.Now())
+		select {
+		case err := <-done:
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("it ends with %v", err)
+			}
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// slowConn takes a byte of each write before the deadline, until it takes no more.
+type slowConn struct {
+	deadlineConn
+	takes int
+}
+
+func (c *slowConn) Write(p []byte) (int, error) {
+	time.Sleep(time.Until(c.last))
+	if c.takes == 0 {
+		return 0, os.ErrDeadlineExceeded
+	}
+	c.takes--
+	if len(p) == 1 {
+		return 1, nil
+	}
+	return 1, os.ErrDeadlineExceeded
+}
+
+// A peer that takes little at a time is slow, and not gone.
+func TestSlowWriteGoesOn(t *testing.T) {
+	for _, c := range []struct {
+		takes, want int
+		err         error
+		took        time.Duration
+	}{
+		{takes: 10, want: 10, took: 10 * (writeTimeout + writeSlack)},
+		{takes: 3, want: 3, err: os.ErrDeadlineExceeded, took: 4 * (writeTimeout + writeSlack)},
+		{takes: 0, want: 0, err: os.ErrDeadlineExceeded, took: writeTimeout + writeSlack},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			nc := &slowConn{takes: c.takes}
+			lone := loneConn(nc)
+			lone.raw.attempt = lone.raw.read
+			lone.frames = new(frames)
+			lone.raw.boundWrites()
+			began := time.Now()
+			n, err := lone.Write(make([]byte, 10))
+			if n != c.want || !errors.Is(err, c.err) || time.Since(began) != c.took {
+				t.Errorf("of a peer that takes %d bytes, one each time: %d were written, %v, in %v; want %d, %v, %v", c.takes, n, err, time.Since(began), c.want, c.err, c.took)
+			}
+		})
 	}
 }
 
