@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -323,16 +324,18 @@ func (t *Transport) release(c *conn, since instant) {
 // trim closes the longest idle connections that are more than allowed. mu is held.
 func (t *Transport) trim(o *origin) {
 	if o.idleCount > limit(t.cfg.MaxIdleConnsPerHost, maxInt) {
-		c := o.longestIdle(false)
+		now := t.clock.now()
+		c := o.longestIdle(false, now)
 		if c == nil {
-			c = o.longestIdle(true)
+			c = o.longestIdle(true, now)
 		}
 		o.doom(c, closedExcess)
 	}
 	if t.idleCount > limit(t.cfg.MaxIdleConns, maxInt) {
-		c := t.longestIdle(false)
+		now := t.clock.now()
+		c := t.longestIdle(false, now)
 		if c == nil {
-			c = t.longestIdle(true)
+			c = t.longestIdle(true, now)
 		}
 		c.origin.doom(c, closedExcess)
 	}
@@ -341,10 +344,10 @@ func (t *Transport) trim(o *origin) {
 const maxInt = int(^uint(0) >> 1)
 
 // longestIdle returns the connection that has been idle longest of all, or nil. mu is held.
-func (t *Transport) longestIdle(verifying bool) *conn {
+func (t *Transport) longestIdle(verifying bool, now instant) *conn {
 	var oldest *conn
 	for _, o := range t.origins {
-		if c := o.longestIdle(verifying); c != nil && (oldest == nil || c.idleAt.wall < oldest.idleAt.wall) {
+		if c := o.longestIdle(verifying, now); c != nil && c.idlesLonger(oldest, now) {
 			oldest = c
 		}
 	}
@@ -360,7 +363,7 @@ func (t *Transport) pump(o *origin) {
 	now := t.clock.now()
 	if w := o.waiters.first; w.want.fresh && o.protocol == http1 && len(o.dials)+o.closing == 0 && !t.room(o) {
 		// Those behind it would take every connection that is given back, and it would never get one made.
-		if c := o.longestIdle(false); c != nil {
+		if c := o.longestIdle(false, now); c != nil {
 			o.doom(c, closedExcess)
 		}
 	}
@@ -442,11 +445,12 @@ func (t *Transport) awaitSettings(o *origin) {
 		return
 	}
 	o.holding = true
+	late := slices.Clone(o.conns) // later ones have their time too
 	time.AfterFunc(limit(t.cfg.VerifyTimeout, DefaultVerifyTimeout), func() {
 		t.mu.Lock()
 		defer t.unlock()
 		o.holding = false
-		for _, c := range o.conns {
+		for _, c := range late {
 			c.settled = true
 		}
 		t.pump(o)
@@ -478,13 +482,14 @@ func (t *Transport) room(o *origin) bool {
 // its own, which are of no use to those who wait, or they would not wait; and under MaxConns those of other origins.
 // If nothing is idle, o is looked after when something is. mu is held.
 func (t *Transport) makeRoom(o *origin, n int) {
+	now := t.clock.now()
 	if len(o.conns)+len(o.dials)+o.closing >= limit(t.cfg.MaxConnsPerHost, maxInt) {
-		for c := o.longestIdle(false); c != nil && o.closing < n; c = o.longestIdle(false) {
+		for c := o.longestIdle(false, now); c != nil && o.closing < n; c = o.longestIdle(false, now) {
 			o.doom(c, closedExcess)
 		}
 		return
 	}
-	for c := t.longestIdle(false); c != nil && t.closing < n; c = t.longestIdle(false) {
+	for c := t.longestIdle(false, now); c != nil && t.closing < n; c = t.longestIdle(false, now) {
 		c.origin.doom(c, closedExcess)
 	}
 	if !o.starved {

@@ -51,6 +51,25 @@ func TestSystemClockRunsOnBothSides(t *testing.T) {
 	}
 }
 
+// What became idle last has not been idle longest, though the wall clock was set back before.
+func TestClockSetBackKeepsTheOrderOfIdleConnections(t *testing.T) {
+	forModes(t, modes, func(t *testing.T, m mode) {
+		before, after := serve(t, m), serve(t, m)
+		p := newPool(t, m, Config{MaxIdleConns: 1})
+		p.mustSend(t, before.request(t.Context(), "POST", "1", noBody))
+		p.clock.freeze(-time.Minute, 0)
+		p.mustSend(t, after.request(t.Context(), "POST", "2", noBody))
+		p.settled(t)
+		if st := p.Stats(); st.Closed.Excess != 1 || st.Idle != 1 {
+			t.Fatalf("%+v", st)
+		}
+		p.mustSend(t, after.request(t.Context(), "POST", "3", noBody))
+		if n := p.net.dials(); n != 2 {
+			t.Errorf("%d dials: the connection made last was closed as the one idle longest", n)
+		}
+	})
+}
+
 // No timer runs in a frozen environment: whatever its limits are, they hold when a connection is taken.
 func TestLimitsHoldAtCheckoutThoughNoTimerRan(t *testing.T) {
 	idle := func(c Closed) uint64 { return c.IdleTimeout }

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/thawhttp/thaw/internal/openbody"
 )
 
 // A logBuffer keeps what is logged.
@@ -122,6 +125,50 @@ func TestAResponseThatIsKeptHidesNoLeak(t *testing.T) {
 				}
 				runtime.KeepAlive(kept)
 			})
+		}
+	})
+}
+
+// Whoever ends an invocation closes its bodies, be it as soon as they are known.
+func TestBodyIsClosedAsSoonAsItIsWatched(t *testing.T) {
+	forModes(t, modes, func(t *testing.T, m mode) {
+		s := serve(t, m)
+		p := newPool(t, m, Config{})
+		ctx, watch := openbody.WithWatch(context.Background())
+		over := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				for _, b := range watch.Open() {
+					b.Close()
+				}
+			}
+		})
+		for i := range 200 {
+			resp, err := p.RoundTrip(s.request(ctx, "POST", fmt.Sprint(i), getBody))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i%2 == 0 {
+				resp.Body.Close()
+			}
+		}
+		eventually(t, "all are closed", func() bool { return p.Stats().InUse == 0 })
+		close(over)
+		wg.Wait()
+		runtime.GC()
+		runtime.GC()
+		p.settled(t)
+		if n := len(watch.Open()); n != 0 || p.Stats().Leaked != 0 {
+			t.Errorf("%d are taken to be open, and %d to have leaked", n, p.Stats().Leaked)
+		}
+		if err := check(p.Transport); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/thawhttp/thaw/internal/openbody"
 )
 
 // lease notices a response body that is garbage collected without having been closed. A body refers to its lease;
@@ -36,7 +38,7 @@ type leaseRecord struct {
 	body   io.ReadCloser           // the protocol layer's, while active
 	stack  *callers                // where the request was made, with LeakStacks; or nil
 	done   context.CancelCauseFunc // called at the end of the request, if somebody waits for it; or nil
-	unseen func()                  // ends the watch of openbody, or nil
+	seen   *openbody.Entry         // in the watch of the request's context, or nil
 	req    http.Request            // what the protocol layer is given, if it is a copy of the caller's without a body of its own
 
 	// For ResponseHeaderTimeout on HTTP/2. A timer and a channel that are made once serve all requests of the lease. The
@@ -90,11 +92,11 @@ func (l *lease) end() {
 	l.record.sawEnd()
 }
 
-// sawEnd ends the watch of openbody.
+// sawEnd has the watch forget the body.
 func (r *leaseRecord) sawEnd() {
-	if r.unseen != nil {
-		r.unseen()
-		r.unseen = nil
+	if r.seen != nil {
+		r.seen.End()
+		r.seen = nil
 	}
 }
 

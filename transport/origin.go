@@ -204,7 +204,7 @@ func (o *origin) reidle(c *conn, since, now instant) {
 	o.t.idleCount++
 	if c.protocol == http1 {
 		o.idle = append(o.idle, c)
-		for i := len(o.idle) - 1; i > 0 && since != now && o.idle[i-1].idleAt.wall > since.wall; i-- {
+		for i := len(o.idle) - 1; i > 0 && since != now && now.since(o.idle[i-1].idleAt) < now.since(since); i-- {
 			o.idle[i], o.idle[i-1] = o.idle[i-1], o.idle[i]
 		}
 	}
@@ -222,14 +222,14 @@ func (o *origin) doom(c *conn, reason closeReason) {
 
 // longestIdle returns the connection that has been idle longest, or nil. One that is being verified is passed over,
 // unless verifying says otherwise: somebody waits for it. Transport.mu is held.
-func (o *origin) longestIdle(verifying bool) *conn {
+func (o *origin) longestIdle(verifying bool, now instant) *conn {
 	var oldest *conn
 	if len(o.idle) > 0 {
 		oldest = o.idle[0]
 	}
 	if o.idleCount > len(o.idle) {
 		for _, c := range o.conns {
-			if c.state == connIdle && (c.verify == nil || verifying) && (oldest == nil || c.idleAt.wall < oldest.idleAt.wall) {
+			if c.state == connIdle && (c.verify == nil || verifying) && c.idlesLonger(oldest, now) {
 				oldest = c
 			}
 		}
@@ -237,15 +237,22 @@ func (o *origin) longestIdle(verifying bool) *conn {
 	return oldest
 }
 
+// idlesLonger reports whether c has been idle longer than other, if there is one. (A wall clock that was set back since one of
+// them became idle would give a wrong order.)
+func (c *conn) idlesLonger(other *conn, now instant) bool {
+	return other == nil || now.since(c.idleAt) > now.since(other.idleAt)
+}
+
 // condemn closes the idle connections that have been idle for as long as one that was found dead, or longer: what
 // closed that one, a freeze mostly, has closed them too. Connections that have carried a request since then are
 // another generation, and stay. Transport.mu is held.
 func (o *origin) condemn(idleAt, now instant) {
-	if now.since(idleAt) < condemnAfter && o.t.thawed.wall < idleAt.wall {
+	idle := now.since(idleAt)
+	if idle < condemnAfter && idle < now.since(o.t.thawed) {
 		return
 	}
 	for i := len(o.conns) - 1; i >= 0; i-- {
-		if c := o.conns[i]; c.state == connIdle && c.idleAt.wall <= idleAt.wall && c.verify == nil {
+		if c := o.conns[i]; c.state == connIdle && now.since(c.idleAt) >= idle && c.verify == nil {
 			o.doom(c, closedStale)
 		}
 	}

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -491,6 +493,99 @@ func TestServerThatGoesAwayAfterAFewRequestsServesAll(t *testing.T) {
 	wg.Wait()
 }
 
+// A request that was turned away many times, because it is late in the queue, and then refused is asked again soon.
+func TestRefusalAfterManyTurnsAwayIsShort(t *testing.T) {
+	var mu sync.Mutex // guards turned
+	turned := make(map[string]int)
+	s := serveH2(t, &h2Peer{headers: func(conn *h2Conn, req *h2Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case req.id != "before" && turned[req.id] >= 12:
+			turned[req.id] = -1000
+			conn.fr.WriteRSTStream(req.stream, http2.ErrCodeRefusedStream)
+			delete(conn.open, req.stream)
+		case conn.hit != 0:
+			turned[req.id]++
+			delete(conn.open, req.stream)
+		case req.stream >= 3:
+			conn.hit = req.stream
+			conn.fr.WriteGoAway(req.stream, http2.ErrCodeNo, nil)
+		}
+	}})
+	p := newPool(t, h2c, Config{})
+	p.mustSend(t, newRequest(t.Context(), "GET", s.url, "before", noBody)) // its SETTINGS are known
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)         // 1 ms doubled 13 times
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range 64 {
+		wg.Go(func() {
+			if err := p.send(newRequest(ctx, "GET", s.url, fmt.Sprint(i), noBody)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	refused := 0
+	for _, n := range turned {
+		if n < 0 {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("nobody was turned away often enough to be refused")
+	}
+}
+
+// The body of a request can be that of another response, whose errors say nothing of the connection that it is sent on.
+func TestErrorOfAnotherConnectionAsThatOfABody(t *testing.T) {
+	for _, cause := range []error{
+		http2.ConnectionError(http2.ErrCodeFlowControl),
+		http2.StreamError{StreamID: 7, Code: http2.ErrCodeRefusedStream},
+		http2.StreamError{StreamID: 7, Code: http2.ErrCodeCancel, Cause: errors.New("received from peer")},
+		errors.New("http2: client conn not usable"),
+	} {
+		t.Run(cause.Error(), func(t *testing.T) {
+			var long *h2Request // owned by the one connection's goroutine
+			s := serveH2(t, &h2Peer{request: func(conn *h2Conn, req *h2Request) {
+				if req.id == "long" {
+					conn.writeHeaders(req, "200", false)
+					long = req
+					return
+				}
+				if req.id == "release" {
+					conn.fr.WriteData(long.stream, true, []byte(long.id))
+				}
+				conn.answer(req)
+			}})
+			p := newPool(t, h2c, Config{})
+			ctx := t.Context()
+			long1 := newRequest(ctx, "GET", s.url, "long", noBody)
+			resp, err := p.RoundTrip(long1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := newRequest(ctx, "POST", s.url, "it", noBody)
+			req.Body = io.NopCloser(io.MultiReader(strings.NewReader("half of"), iotest.ErrReader(cause)))
+			req.ContentLength = 100
+			err = p.send(req)
+			v, ok := errors.AsType[*verdict](err)
+			if !errors.Is(err, cause) || !ok || v.Unprocessed() || !v.Permanent() {
+				t.Errorf("error %v, says of itself %+v; want the body's own, which no other attempt would mend", err, v)
+			}
+			p.mustSend(t, newRequest(ctx, "GET", s.url, "release", noBody))
+			if err := readOwn(long1, resp); err != nil {
+				t.Errorf("another request on the connection: %v", err)
+			}
+			if n := s.accepted(); n != 1 {
+				t.Errorf("%d connections", n)
+			}
+		})
+	}
+}
+
 func TestServerThatGoesAwayForEveryRequestIsNotAskedForEver(t *testing.T) {
 	for n, most := range map[int]int{1: maxAttempts, 8: 8 * (maxAttempts + maxTurnedAway)} {
 		t.Run(fmt.Sprintf("%d requests", n), func(t *testing.T) {
@@ -961,6 +1056,55 @@ func TestRequestLeavesNothingThatWaitsForItsContext(t *testing.T) {
 					t.Errorf("%q, body %d: %d goroutines, %d before", do, body, runtime.NumGoroutine(), before)
 				}
 			}
+		}
+	})
+}
+
+// An answer that looks like an upgrade, and is none, ends its request.
+func TestSwitchOfProtocolsThatNobodyAskedForEndsTheRequest(t *testing.T) {
+	s := serveH1(t, &h1Peer{converse: func(_ int, nc *net.TCPConn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+		}
+	}})
+	p := newPool(t, plain, Config{})
+	ctx := &watchedContext{Context: context.Background(), done: make(chan struct{})}
+	resp, err := p.RoundTrip(newRequest(ctx, "GET", s.url, "it", noBody))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if n := ctx.waiting.Load(); n != 0 {
+		t.Errorf("%d contexts still wait for the caller's", n)
+	}
+	p.settled(t)
+	if st := p.Stats(); st.Open != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// Each connection has its own time to say how many streams it allows.
+func TestWaitForSettingsEndsForThoseThatWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool, err := New(Config{VerifyTimeout: time.Second, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		early, late := &conn{protocol: h2}, &conn{protocol: h2}
+		o := &origin{t: pool, protocol: h2, conns: []*conn{early}}
+		pool.mu.Lock()
+		pool.awaitSettings(o)
+		pool.unlock()
+		time.Sleep(time.Second - 1)
+		pool.mu.Lock()
+		o.conns = append(o.conns, late)
+		pool.unlock()
+		time.Sleep(time.Second / 2)
+		pool.mu.Lock()
+		defer pool.unlock()
+		if !early.settled || late.settled {
+			t.Errorf("waited for long enough: the early one %t, the late one %t; want the early one", early.settled, late.settled)
 		}
 	})
 }

@@ -63,13 +63,25 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		if b.set(bodyEOF)&bodyEOF == 0 && b.lease != nil {
 			b.lease.expectHeader(b.turn)
 		}
-	case err != nil && b.state.Load()&bodyClosed == 0: // else it is the protocol layer's Close that ended the read
-		failure := err // which is allocated only here
-		b.failed.Store(&failure)
-		b.set(bodyFailed)
+	case err != nil:
+		failure := err                      // which is allocated only here
+		if b.state.Load()&bodyClosed == 0 { // else it is the protocol layer's Close that ended the read
+			b.failed.Store(&failure)
+			b.set(bodyFailed)
+		}
+		if b.lease != nil {
+			err = &bodyError{failure}
+		}
 	}
 	return n, err
 }
+
+// bodyError is an error of the caller's body, for x/net/http2, which closes the connection or tells the server nothing if it
+// sees one of its own types.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
 
 // set sets a bit of the state, and gives the stream back if it is the first of bodyDone. It returns the state before.
 func (b *requestBody) set(bit uint32) uint32 {

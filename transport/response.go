@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"reflect"
 	"sync"
@@ -55,6 +56,8 @@ func (t *Transport) response(a *attempt, resp *http.Response) *http.Response {
 			l.record.finished() // what is read and written from now on is not the request's
 			l.begin(rwc)
 			resp.Body = &upgraded{ReadWriteCloser: rwc, lease: l}
+		} else if l != nil {
+			l.record.finished() // it is not an upgrade, and net/http has closed the connection
 		}
 		return resp
 	}
@@ -81,16 +84,17 @@ func (t *Transport) response(a *attempt, resp *http.Response) *http.Response {
 		l = newLease(c)
 	}
 	l.begin(resp.Body)
+	r.body.lease = l
+	r.Body = &r.body
 	if w := openbody.In(a.req.Context()); w != nil {
 		weakly := weak.Make(&r.body)
-		l.record.unseen = w.Begin(c.origin.name, l.record.stack.frames(), func() {
+		l.record.seen = w.Add(c.origin.name, l.record.stack.frames(), func() {
 			if b := weakly.Value(); b != nil {
 				b.Close()
 			}
 		})
+		l.record.seen.Begin() // from now on it may be closed
 	}
-	r.body.lease = l
-	r.Body = &r.body
 	return &r.Response
 }
 
@@ -178,7 +182,7 @@ func (b *body) drain() {
 		return
 	}
 	timer := time.AfterFunc(cfg.DrainTime, b.c.shut)
-	_, err := io.CopyN(io.Discard, b.rc, cfg.DrainBytes+1)
+	_, err := io.CopyN(io.Discard, b.rc, min(cfg.DrainBytes, math.MaxInt64-1)+1)
 	switch {
 	case !timer.Stop():
 		b.c.shut() // it is about to be, and must not be given to anybody meanwhile

@@ -108,7 +108,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		t.replaying(g, a.died)
 		if a.refused && n > 1 {
-			a.pause(n)
+			a.pause(n - a.turnedAway)
 		}
 	}
 }
@@ -308,7 +308,7 @@ func (a *attempt) send(g grant) (*http.Response, error) {
 		return a.t.response(a, resp), nil
 	}
 	err = c.cause(err)
-	if se, ok := errors.AsType[http2.StreamError](err); ok && se.Code == http2.ErrCodeRefusedStream {
+	if se, ok := errors.AsType[http2.StreamError](err); ok && se.Code == http2.ErrCodeRefusedStream && !a.bodyFailed() {
 		a.refused = true
 	} else if a.died = c.h2 != nil && !unprocessed(err) || c.h2 == nil && (c.failure.Load() != nil || a.unverified); a.died {
 		a.deaths++
@@ -379,8 +379,12 @@ func (a *attempt) again(err error) bool {
 
 // ownDoing reports whether it was the caller who ended the attempt: by a body that failed, or by Request.Cancel.
 func (a *attempt) ownDoing(err error) bool {
-	return a.out != nil && a.out.body.failure() != nil || errors.Is(err, errRequestCanceled)
+	return a.bodyFailed() || errors.Is(err, errRequestCanceled)
 }
+
+// bodyFailed reports whether the caller's body ended the attempt. Its error says nothing of this connection, even if it is one
+// of HTTP/2's: the body may be that of another response.
+func (a *attempt) bodyFailed() bool { return a.out != nil && a.out.body.failure() != nil }
 
 // untouched reports whether err proves that no server did anything with the request on this attempt: nothing was
 // written, or it says so.
@@ -388,6 +392,9 @@ func (a *attempt) untouched(err error) bool {
 	nothing := a.g.c.written.Load() == a.written
 	if a.g.c.h2 == nil {
 		return nothing
+	}
+	if a.bodyFailed() {
+		return false
 	}
 	if a.refused || unprocessed(err) {
 		return true

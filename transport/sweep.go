@@ -86,7 +86,7 @@ func (t *Transport) tidyBy(c *conn, now instant) {
 	if left < 0 || t.shut {
 		return // it never expires
 	}
-	left = max(left, time.Millisecond)
+	left = min(max(left, time.Millisecond), tidyAtLeast)
 	at := now.wall + int64(left)
 	if t.tidyAt != 0 && t.tidyAt <= at && t.tidyAt >= now.wall {
 		return
@@ -98,6 +98,9 @@ func (t *Transport) tidyBy(c *conn, now instant) {
 		t.tidyTimer.Reset(left)
 	}
 }
+
+// tidyAtLeast is how often the pool is tidied if nothing is known to expire before.
+const tidyAtLeast = 24 * time.Hour
 
 // tidy closes what has expired and sets the timer for what expires next.
 func (t *Transport) tidy() {

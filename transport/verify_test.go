@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -439,6 +440,21 @@ func TestDoubtfulConnectionThatIsNoSocketIsReplaced(t *testing.T) {
 		mustAsk(t, p, "a", "2")
 		if st := p.Stats(); st.Dials != 2 {
 			t.Errorf("%+v", st.Origin)
+		}
+	})
+}
+
+func TestDrainBytesWithoutBound(t *testing.T) {
+	bubble(t, Config{DrainBytes: math.MaxInt64}, bubbleH1, func(t *testing.T, p *Transport, _ *pipes) {
+		req := newRequest(context.Background(), "GET", "http://a.test/", "1", noBody)
+		req.Header.Set("X-Do", "drip 30ms")
+		resp, err := p.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if st := p.Stats(); st.Idle != 1 {
+			t.Errorf("%+v", st)
 		}
 	})
 }

@@ -22,10 +22,12 @@ type Body struct {
 // Watch knows the open bodies of the requests that were made with its context. It is safe for concurrent use.
 type Watch struct {
 	mu   sync.Mutex // guards what follows
-	open map[*entry]struct{}
+	open map[*Entry]struct{}
 }
 
-type entry struct {
+// Entry is a body that a watch is told of.
+type Entry struct {
+	w      *Watch
 	origin string
 	stack  []uintptr
 	close  func()
@@ -45,21 +47,27 @@ func In(ctx context.Context) *Watch {
 	return w
 }
 
-// Begin notes that a body was given to the program, and returns what is to be called at its end. The stack is copied.
-// closeBody must not refer to the body, which could not be garbage collected then.
-func (w *Watch) Begin(origin string, stack []uintptr, closeBody func()) (end func()) {
-	e := &entry{origin: origin, stack: slices.Clone(stack), close: closeBody}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.open == nil {
-		w.open = make(map[*entry]struct{})
+// Add returns an entry for a body, which is open from Begin to End. The stack is copied. closeBody must not refer to the body,
+// which could not be garbage collected then.
+func (w *Watch) Add(origin string, stack []uintptr, closeBody func()) *Entry {
+	return &Entry{w: w, origin: origin, stack: slices.Clone(stack), close: closeBody}
+}
+
+// Begin notes that the body was given to the program. From now on it may be closed at any time.
+func (e *Entry) Begin() {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	if e.w.open == nil {
+		e.w.open = make(map[*Entry]struct{})
 	}
-	w.open[e] = struct{}{}
-	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.open, e)
-	}
+	e.w.open[e] = struct{}{}
+}
+
+// End notes that the body has come to its end.
+func (e *Entry) End() {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	delete(e.w.open, e)
 }
 
 // Open returns the bodies that are open now, in no order.
