@@ -56,7 +56,7 @@ func WithTransport(cfg transport.Config) Option {
 
 // WithRetry sets which requests are sent again, and when. By default every field of the policy is at its default: up to
 // three attempts, and only of what may be processed twice or was not processed. A MaxAttempts of 1 turns retries off;
-// errors are then not wrapped in a *[retry.Error].
+// if nothing else is set that has to do with attempts, errors are then not wrapped in a *[retry.Error].
 func WithRetry(p retry.Policy) Option {
 	return option(func(c *config) error {
 		c.retry = p

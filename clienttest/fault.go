@@ -76,7 +76,11 @@ func Truncate() Fault {
 func RetryLater(status int, after time.Duration) Fault {
 	return Fault{fmt.Sprintf("RetryLater(%d, %v)", status, after), func(x *exchange) {
 		if after > 0 {
-			x.w.Header().Set("Retry-After", strconv.FormatInt(int64((after+time.Second-1)/time.Second), 10))
+			seconds := int64(after / time.Second)
+			if after%time.Second > 0 {
+				seconds++
+			}
+			x.w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 		}
 		http.Error(x.w, http.StatusText(status), status)
 	}}

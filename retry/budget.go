@@ -14,8 +14,8 @@ const (
 	answerGives = 1
 )
 
-// maxOrigins is how many origins have a bucket of their own at a time. Those beyond it share one. A full bucket is not
-// kept, so only origins that fail count.
+// maxOrigins is how many buckets are kept at a time. A full one is not kept, so only origins that fail count. For another one
+// the fullest is forgotten, which is that of the origin that failed least.
 const maxOrigins = 1000
 
 // origin is the server that a request is for.
@@ -40,17 +40,16 @@ func newBudget(size int) *budget {
 	return &budget{size: size, left: make(map[origin]int)}
 }
 
-// bucket returns the key of the bucket of o, and what is in it. mu is held.
-func (b *budget) bucket(o origin) (origin, int) {
-	left, ok := b.left[o]
-	if !ok && len(b.left) >= maxOrigins {
-		o = origin{}
-		left, ok = b.left[o]
+// forget forgets the fullest bucket. mu is held.
+func (b *budget) forget() {
+	var fullest origin
+	most := -1
+	for o, left := range b.left {
+		if left > most {
+			fullest, most = o, left
+		}
 	}
-	if !ok {
-		left = b.size
-	}
-	return o, left
+	delete(b.left, fullest)
 }
 
 // take takes so many tokens from the bucket of o, or none and returns false.
@@ -60,9 +59,15 @@ func (b *budget) take(o origin, tokens int) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o, left := b.bucket(o)
+	left, ok := b.left[o]
+	if !ok {
+		left = b.size
+	}
 	if left < tokens {
 		return false
+	}
+	if !ok && len(b.left) >= maxOrigins {
+		b.forget()
 	}
 	b.left[o] = left - tokens
 	b.short.Store(int32(len(b.left)))
@@ -76,7 +81,10 @@ func (b *budget) refund(o origin) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o, left := b.bucket(o)
+	left, ok := b.left[o]
+	if !ok {
+		return
+	}
 	if left += answerGives; left < b.size {
 		b.left[o] = left
 	} else {

@@ -43,20 +43,26 @@ func TestOriginsHaveBudgetsOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestOriginsBeyondTheBoundShareABudget(t *testing.T) {
+func TestOriginsBeyondTheBoundTakeTheFullestBuckets(t *testing.T) {
 	t.Parallel()
 	b := newBudget(10)
 	for i := range maxOrigins {
-		b.take(at(fmt.Sprint(i)), 5)
+		b.take(at(fmt.Sprint(i)), 6)
 	}
-	allowed := 0
 	for i := range 100 {
-		if b.take(at(fmt.Sprint("more", i)), 5) {
-			allowed++
+		o := at(fmt.Sprint("more", i))
+		if !b.take(o, 5) || !b.take(o, 5) || b.take(o, 5) {
+			t.Fatalf("%v did not have two retries", o)
 		}
+		b.refund(at(fmt.Sprint("well", i))) // says nothing of those that fail
 	}
-	if allowed != 2 || len(b.left) != maxOrigins+1 {
-		t.Errorf("%d retries to the others, %d buckets; want 2, %d", allowed, len(b.left), maxOrigins+1)
+	if len(b.left) != maxOrigins {
+		t.Errorf("%d buckets, want %d", len(b.left), maxOrigins)
+	}
+	for i := range 100 {
+		if o := at(fmt.Sprint("more", i)); b.take(o, 5) {
+			t.Fatalf("%v was forgotten before those that failed less", o)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 
 	"golang.org/x/net/http2"
 
@@ -50,9 +51,28 @@ func DefaultDecide(a Attempt) Decision {
 //     verify or a closed pool.
 //
 // An error says that the request was not processed, or that it would only come again, by methods Unprocessed() bool and
-// Permanent() bool, somewhere in its tree; those of package transport do.
+// Permanent() bool, somewhere in its tree; those of package transport and *[Error] do.
+//
+// If an [http.Client] has followed a redirect, its error is that of another request, and req was processed. The URL in a
+// *[url.Error] tells, unless a server redirects to the very same one: turn redirects off where that may be.
 func SafeToRetry(req *http.Request, err error) bool {
-	return err != nil && !ended(req) && rewindable(req) && !permanent(err) && (idempotency.Of(req) || unprocessed(err))
+	return err != nil && !ended(req) && rewindable(req) && !permanent(err) &&
+		(idempotency.Of(req) || unprocessed(err) && !redirected(req, err))
+}
+
+// redirected reports whether err is that of another request, to which the one of req was redirected.
+func redirected(req *http.Request, err error) bool {
+	e, ok := errors.AsType[*url.Error](err)
+	if !ok {
+		return false
+	}
+	last, err := url.Parse(e.URL)
+	if err != nil {
+		return true
+	}
+	first := *req.URL
+	first.User, last.User = nil, nil // whose password *url.Error does not show
+	return first.String() != last.String()
 }
 
 // rewindable reports whether the body of req can be sent again.

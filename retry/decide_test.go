@@ -65,7 +65,7 @@ func TestWhatErrorsAreSafeToRetry(t *testing.T) {
 		{http.ErrSchemeMismatch, never},
 		{http.ErrNotSupported, never},
 	} {
-		for _, wrapped := range []error{tt.err, &url.Error{Op: "Post", URL: "https://api.example.com", Err: &retry.Error{Attempts: 3, Err: tt.err}}} {
+		for _, wrapped := range []error{tt.err, &url.Error{Op: "Post", URL: "https://api.example.com/orders?key=secret", Err: &retry.Error{Attempts: 3, Err: tt.err}}} {
 			if tt.err == nil {
 				wrapped = nil
 			}
@@ -98,6 +98,36 @@ func TestWhatErrorsAreSafeToRetry(t *testing.T) {
 	cancel()
 	if retry.SafeToRetry(request(t, "GET", nil).WithContext(ctx), errBroken) {
 		t.Error("safe to retry, though the context has ended")
+	}
+}
+
+// A POST that was answered with a redirect was processed, and the error is that of the request that followed.
+func TestAnErrorAfterARedirectSaysNothingOfTheFirstRequest(t *testing.T) {
+	t.Parallel()
+	refused := failure(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
+	for _, tt := range []struct {
+		replies []reply
+		method  string
+		want    bool
+	}{
+		{[]reply{refused}, "POST", true},
+		{[]reply{status(303, "Location", "https://other.example.com/orders/7"), refused}, "POST", false},
+		{[]reply{status(302, "Location", "/orders/7"), refused}, "POST", false},
+		{[]reply{status(307, "Location", "/other"), refused}, "POST", false},
+		{[]reply{status(303, "Location", "https://other.example.com/orders/7"), refused}, "PUT", true},
+	} {
+		for _, user := range []*url.Userinfo{nil, url.UserPassword("me", "a/b@c")} {
+			n := &next{replies: tt.replies}
+			req := request(t, tt.method, strings.NewReader("x"))
+			req.URL.User = user
+			_, err := (&http.Client{Transport: n}).Do(req) //nolint:bodyclose // there is none
+			if n.count() != len(tt.replies) {
+				t.Fatalf("%d requests: %v", n.count(), err)
+			}
+			if got := retry.SafeToRetry(req, err); got != tt.want {
+				t.Errorf("%s for %v after %v: safe to retry %t, want %t", tt.method, user, err, got, tt.want)
+			}
+		}
 	}
 }
 

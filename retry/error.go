@@ -12,6 +12,8 @@ import (
 type Error struct {
 	Attempts int   // made, 1 if the request was sent only once
 	Err      error // of the last one, or what ended the wait for another
+
+	doubtful bool // an earlier attempt may have been processed
 }
 
 func (e *Error) Error() string {
@@ -25,6 +27,9 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Timeout reports whether the cause is a timeout. *url.Error asks its immediate cause for it.
 func (e *Error) Timeout() bool { return timedOut(e.Err) }
+
+// Unprocessed reports whether it is certain that no server did anything with the request, on any of its attempts.
+func (e *Error) Unprocessed() bool { return !e.doubtful && unprocessed(e.Err) }
 
 // timedOut reports whether err is a timeout.
 func timedOut(err error) bool {

@@ -96,9 +96,24 @@ func (c *call) run() error {
 var errCanceled = errors.New("retry: request canceled") // by Request.Cancel
 
 // waitError is the error of a request whose caller gave up, because of cause, while it waited to be sent again.
-func waitError(cause error, last Attempt) error {
-	if last.Err != nil {
-		return fmt.Errorf("%w while waiting to try again after: %w", cause, last.Err)
-	}
-	return fmt.Errorf("%w while waiting to try again after status %d", cause, last.Response.StatusCode)
+type waitError struct {
+	cause error
+	last  Attempt
 }
+
+func (e *waitError) Error() string {
+	if e.last.Err != nil {
+		return fmt.Sprintf("%v while waiting to try again after: %v", e.cause, e.last.Err)
+	}
+	return fmt.Sprintf("%v while waiting to try again after status %d", e.cause, e.last.Response.StatusCode)
+}
+
+func (e *waitError) Unwrap() []error {
+	if e.last.Err != nil {
+		return []error{e.cause, e.last.Err}
+	}
+	return []error{e.cause}
+}
+
+// Timeout goes by what ended the wait, and not by the attempt before it.
+func (e *waitError) Timeout() bool { return timedOut(e.cause) }

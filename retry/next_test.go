@@ -125,7 +125,7 @@ func after(d time.Duration, r reply) reply {
 // errBroken stands for a connection that broke.
 var errBroken = errors.New("connection broken")
 
-func over(t testing.TB, n *next, p retry.Policy) http.RoundTripper {
+func over(t testing.TB, n http.RoundTripper, p retry.Policy) http.RoundTripper {
 	t.Helper()
 	rt, err := retry.New(n, p)
 	if err != nil {

@@ -18,14 +18,14 @@ const (
 // patience is drainTime, but in tests that need a connection to be kept on a busy machine.
 var patience = drainTime
 
-// discard reads the body of a response that nobody gets to its end, if that is near, and closes it.
-func discard(resp *http.Response) {
+// discard reads the body of a response that nobody gets to its end, if that is near and takes no longer than d, and closes it.
+func discard(resp *http.Response, d time.Duration) {
 	if resp == nil || resp.Body == nil {
 		return
 	}
-	if resp.ContentLength <= drainBytes {
+	if resp.ContentLength <= drainBytes && d > 0 {
 		// Close ends a Read that takes too long.
-		timer := time.AfterFunc(patience, func() { resp.Body.Close() })
+		timer := time.AfterFunc(d, func() { resp.Body.Close() })
 		defer timer.Stop()
 		io.CopyN(io.Discard, resp.Body, drainBytes+1) //nolint:errcheck // then the connection is lost, as if it had not been tried
 	}

@@ -61,7 +61,7 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 			return c.finish()
 		}
 	}
-	return result(a)
+	return result(a, false)
 }
 
 // attempt sends req once.
@@ -87,10 +87,10 @@ func (rt *roundTripper) attempt(req *http.Request) (resp *http.Response, err err
 // errNoAnswer is the error of a RoundTripper that breaks its contract.
 var errNoAnswer = errors.New("retry: the http.RoundTripper returned neither a response nor an error")
 
-// result returns what the caller gets if a was the last attempt.
-func result(a Attempt) (*http.Response, error) {
+// result returns what the caller gets if a was the last attempt. An earlier one may have been processed if that is doubtful.
+func result(a Attempt, doubtful bool) (*http.Response, error) {
 	if a.Err != nil {
-		return nil, &Error{a.Number, a.Err}
+		return nil, &Error{a.Number, a.Err, doubtful}
 	}
 	return a.Response, nil
 }
@@ -137,6 +137,7 @@ type call struct {
 	rt       *roundTripper
 	begun    bool // the loop has counted the first attempt
 	last     Attempt
+	doubtful bool // one that was followed by another may have been processed
 	quickest time.Duration
 	// Between two attempts:
 	due  time.Time // when the next one is to be made
@@ -156,7 +157,17 @@ func (c *call) prepare(due time.Time) bool {
 			return false
 		}
 	}
-	discard(c.last.Response)
+	if resp := c.last.Response; resp != nil {
+		c.doubtful = c.doubtful || resp.StatusCode != http.StatusTooManyRequests
+	} else {
+		c.doubtful = c.doubtful || !unprocessed(c.last.Err)
+	}
+	// What is left of the answer must not cost the time that the next attempt needs.
+	within := patience
+	if deadline, ok := req.Context().Deadline(); ok {
+		within = min(within, time.Until(deadline)-min(c.quickest, maxEstimate))
+	}
+	discard(c.last.Response, within)
 	return true
 }
 
@@ -183,7 +194,7 @@ func (c *call) again() bool {
 // finish runs the loop, and returns what the last attempt brought, or why there could not be another one.
 func (c *call) finish() (*http.Response, error) {
 	if err := c.run(); err == nil {
-		return result(c.last)
+		return result(c.last, c.doubtful)
 	}
 	// The caller gave up during a wait.
 	if c.body != nil {
@@ -193,5 +204,5 @@ func (c *call) finish() (*http.Response, error) {
 	if cause == nil {
 		cause = errCanceled
 	}
-	return nil, &Error{c.last.Number, waitError(cause, c.last)}
+	return nil, &Error{c.last.Number, &waitError{cause, c.last}, c.doubtful}
 }

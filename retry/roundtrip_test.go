@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"reflect"
 	"runtime"
 	"strings"
@@ -628,6 +629,74 @@ func TestErrorsTellTheAttemptsAndLeadToTheCause(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAnEarlierAttemptThatMayHaveBeenProcessedIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	refused := failure(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
+	for name, tt := range map[string]struct {
+		replies []reply
+		want    bool
+	}{
+		"none was":         {[]reply{refused}, true},
+		"turned away":      {[]reply{status(429), refused}, true},
+		"connection broke": {[]reply{failure(errBroken), refused}, false},
+		"status 503":       {[]reply{status(503), refused}, false},
+		"at last":          {[]reply{refused, failure(errBroken)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := &next{replies: tt.replies}
+				p := steady(time.Second)
+				p.Decide = func(retry.Attempt) retry.Decision { return retry.Retry }
+				req := request(t, "POST", strings.NewReader("x"))
+				_, err := over(t, over(t, n, p), retry.Policy{MaxAttempts: retry.Disabled, AttemptTimeout: time.Minute}).RoundTrip(req) //nolint:bodyclose // there is none
+				var re *retry.Error
+				if !errors.As(err, &re) || re.Unprocessed() != tt.want || retry.SafeToRetry(req, err) != tt.want {
+					t.Errorf("after %d attempts: %v: unprocessed %t, safe to retry %t; want %t", n.count(), err, re.Unprocessed(), retry.SafeToRetry(req, err), tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestACancelIsNoTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := &next{replies: []reply{failure(os.ErrDeadlineExceeded)}}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(10*time.Millisecond, cancel)
+		_, err := (&http.Client{Transport: over(t, n, steady(time.Second))}).Do(request(t, "GET", nil).WithContext(ctx)) //nolint:bodyclose // there is none
+		var ue *url.Error
+		if !errors.As(err, &ue) || ue.Timeout() || !errors.Is(err, context.Canceled) || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%v: a timeout: %t", err, ue.Timeout())
+		}
+	})
+}
+
+// The rest of an answer does not cost the time that the next attempt has.
+func TestDiscardingAnAnswerLeavesTimeForTheNextAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		body, dribble := io.Pipe()
+		defer dribble.Close()
+		n := &next{replies: []reply{
+			after(time.Millisecond, func(req *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 503, ContentLength: -1, Request: req, Body: body}, nil
+			}),
+			after(time.Millisecond/2, status(200)),
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		resp, err := over(t, n, retry.Policy{MinBackoff: retry.Disabled}).RoundTrip(request(t, "GET", nil).WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if content(t, resp); resp.StatusCode != 200 {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+	})
 }
 
 func TestARoundTripperThatBreaksItsContract(t *testing.T) {
