@@ -3,6 +3,8 @@ package lambdahandler
 import (
 	"context"
 	"runtime"
+	"sync"
+	"time"
 
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
@@ -13,8 +15,10 @@ import (
 // context ends now, so nobody could have read them any more.
 func (h *handler) closeOpen(ctx context.Context, open []openbody.Body) {
 	silent := make(map[string]int) // by origin: those whose stack is not known
+	var closing sync.WaitGroup     // each can take DrainTime
+	defer closing.Wait()
 	for _, b := range open {
-		b.Close()
+		closing.Go(b.Close)
 		if b.Stack == "" {
 			silent[b.Origin]++
 		} else {
@@ -26,20 +30,34 @@ func (h *handler) closeOpen(ctx context.Context, open []openbody.Body) {
 	}
 }
 
+// unwinding is how long the requests of an invocation may take to end after its context has.
+const unwinding = 10 * time.Millisecond
+
 // collectOpen is for an invocation that was alone in the process. What it has added to what is in use are requests and
-// bodies of requests that were made without its context. It warns of them, and has the garbage collected, so that the
-// connections of bodies that nobody can close any more come back at once.
+// bodies of requests that were made without its context, and for a moment those that ended with its context just now. It warns of
+// the former, and has the garbage collected, so that the connections of bodies that nobody can close any more come back at once.
 func (h *handler) collectOpen(ctx context.Context, before map[string]int) {
-	collect := false
-	for origin, n := range h.inUse() {
-		if added := n - before[origin]; added > 0 {
-			h.warn(ctx, origin, added)
-			collect = true
-		}
+	added := h.addedTo(before)
+	for began := time.Now(); len(added) > 0 && time.Since(began) < unwinding; added = h.addedTo(before) {
+		<-time.After(unwinding / 10)
 	}
-	if collect {
+	for origin, n := range added {
+		h.warn(ctx, origin, n)
+	}
+	if len(added) > 0 {
 		runtime.GC()
 	}
+}
+
+// addedTo returns by how much more is in use than before, by origin.
+func (h *handler) addedTo(before map[string]int) map[string]int {
+	added := h.inUse()
+	for origin, n := range added {
+		if added[origin] = n - before[origin]; added[origin] <= 0 {
+			delete(added, origin)
+		}
+	}
+	return added
 }
 
 // inUse returns how many requests are under way, or their bodies open, by origin.

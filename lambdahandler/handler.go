@@ -27,7 +27,7 @@ type handler struct {
 
 // New returns a handler for lambda.Start that looks after c in each invocation: see the package comment. handler is a
 // function of any signature that lambda.Start takes, or a lambda.Handler; of the latter an answer is not streamed, and
-// lambda.WithContext in its options has no effect.
+// lambda.WithContext and lambda.WithEnableSIGTERM in its options have no effect.
 //
 // What is wrong with the arguments is logged at once, all of it, and is the error of every invocation, as with
 // lambda.NewHandler.

@@ -183,6 +183,41 @@ func TestBodiesLeftOpenAreClosedAndWarnedOf(t *testing.T) {
 	}
 }
 
+// A hedged request is not left open: it ends with the context, and has a moment to do so.
+func TestRequestsThatEndWithTheirContextAreNotWarnedOf(t *testing.T) {
+	t.Parallel()
+	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			came := make(chan struct{})
+			srv := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/slow" {
+					came <- struct{}{}
+					<-r.Context().Done()
+				}
+			}))
+			srv.EnableHTTP2 = h2
+			srv.StartTLS()
+			defer srv.Close()
+			c := newClient(t, transport.Config{TLS: srv.Client().Transport.(*http.Transport).TLSClientConfig})
+			var l logs
+			var slow sync.WaitGroup
+			h := lambdahandler.New(c, func(ctx context.Context) error {
+				slow.Go(func() { _ = get(ctx, c, srv.URL+"/slow") })
+				<-came
+				return get(ctx, c, srv.URL)
+			}, lambdahandler.WithLogger(l.logger()))
+			for range 50 {
+				mustInvoke(t, h, "{}")
+			}
+			slow.Wait()
+			if lines := l.lines(); lines[0] != "" {
+				t.Errorf("%d warnings, the first: %s", len(lines), lines[0])
+			}
+		})
+	}
+}
+
 func TestConnectionsOfBodiesThatNobodyCanCloseComeBack(t *testing.T) {
 	t.Parallel()
 	srv := downstream(t)

@@ -127,7 +127,8 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 // WithShutdown has the client closed when Lambda shuts the environment down: invocations under way, and with them
-// their requests, have grace to end, then all connections are closed. By default, and with zero, grace is
+// their requests, have grace to end, then the client is closed: all connections, but of transport.Shared, which is not the
+// client's own, only the idle ones. By default, and with zero, grace is
 // [DefaultShutdownGrace] (400ms), because Lambda kills the process 500 ms after its SIGTERM. [Disabled] closes at once;
 // any other negative value is an error.
 //

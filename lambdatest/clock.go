@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"time"
 )
@@ -36,6 +37,9 @@ func (f *Function) AdvanceClock(d time.Duration) error {
 	defer func() { <-f.control }()
 	if !f.frozen {
 		return errors.New("lambdatest: advance the clock: the function is not frozen: call Freeze first")
+	}
+	if d > math.MaxInt64-f.ahead {
+		return fmt.Errorf("lambdatest: advance the clock by %v: it is %v ahead already: want at most %v in all", d, f.ahead, time.Duration(math.MaxInt64))
 	}
 	ahead := f.ahead + d
 	err := f.process.setClockAhead(ahead)

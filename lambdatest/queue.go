@@ -183,7 +183,7 @@ func (q *queue) undeliver(inv *invocation) {
 func (q *queue) deadline(inv *invocation) time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return inv.delivered.Add(q.timeout + q.ahead)
+	return inv.delivered.Add(q.timeout).Add(q.ahead)
 }
 
 // setClockAhead tells by how much the clock of the process is ahead.

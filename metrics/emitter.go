@@ -166,6 +166,13 @@ func (e *Emitter) origins(now transport.Stats, byOrigin map[string]uint64) []doc
 		}
 	}
 	if rest != (values{}) {
+		// Connections are counted as they are, those of origins to which nothing happened too.
+		for name := range now.Origins {
+			if _, counted := changed[name]; !counted && !e.named[name] {
+				v, _ := since(sample{Origin: now.Origins[name]}, sample{Origin: now.Origins[name]})
+				rest.add(v)
+			}
+		}
 		docs = append(docs, e.ofOrigin(otherOrigins, rest))
 	}
 	return docs

@@ -286,6 +286,29 @@ func TestOriginsHaveLinesOfTheirOwn(t *testing.T) {
 	want(t, docs[2], map[string]any{"Origin": "other", "Requests": 50.0})
 }
 
+// Gauges of the rest are of all of it, and not of the part that something happened to.
+func TestTheRestOfTheOriginsHasAllItsConnections(t *testing.T) {
+	t.Parallel()
+	e, out := newEmitter(t, WithOrigins(1))
+	p := &pool{}
+	for i, origin := range []string{"https://a.test:443", "https://b.test:443", "https://c.test:443"} {
+		p.request(origin, uint64(10-i))
+		o := p.now.Origins[origin]
+		o.Open, o.Idle = 5, 2
+		p.now.Origins[origin] = o
+	}
+	emit(t, e, p)
+	want(t, out.take()[2], map[string]any{"Origin": "other", "Requests": 17.0, "Open": 10.0, "Idle": 4.0})
+	p.request("https://c.test:443", 1)
+	emit(t, e, p)
+	want(t, out.take()[1], map[string]any{"Origin": "other", "Requests": 1.0, "Open": 10.0, "Idle": 4.0})
+	p.request("https://a.test:443", 1)
+	emit(t, e, p)
+	if docs := out.take(); len(docs) != 2 {
+		t.Errorf("%d lines, want none of those to whom nothing happened", len(docs))
+	}
+}
+
 func TestTheDefaultNumberOfOrigins(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ given, want int }{{0, DefaultMaxOrigins}, {3, 3}, {transport.Disabled, 25}} {

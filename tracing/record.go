@@ -216,6 +216,7 @@ func (x *record) end(err error) bool {
 	switch {
 	case x.e.ClosedEarly:
 		err = nil // a Read that Close interrupted fails, but that is what the caller wanted
+	case errors.Is(err, ErrLeaked): // whenever the garbage was collected, that is the reason
 	case err != nil && x.overdue(now) && !errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 	}

@@ -323,11 +323,16 @@ func TestABrokenConnectionUnderANewRequestIsAReplay(t *testing.T) {
 	is(t, points, "thaw.pool.replays{server.address=127.0.0.1}", 1)
 }
 
+// leakDeadline is when the context of leak's request ends.
+const leakDeadline = 100 * time.Millisecond
+
 // leak makes a request and forgets the response.
 //
 //go:noinline
 func leak(t *testing.T, d *downstream) {
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.URL, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), leakDeadline)
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,6 +353,7 @@ func TestALeakedBodyEndsItsSpanWhenTheResponseWasThere(t *testing.T) {
 	}, transport.Config{}, client.WithTimeout(transport.Disabled)) // whose goroutine would outlive the test
 	leak(t, d)
 	answered := time.Now()
+	<-time.After(leakDeadline) // as if the next invocation collected the garbage
 	for deadline := answered.Add(10 * time.Second); len(x.exporter.GetSpans()) < 2; runtime.GC() {
 		if time.Now().After(deadline) {
 			t.Fatal("the span did not end")
