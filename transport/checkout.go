@@ -385,7 +385,7 @@ func (t *Transport) pump(o *origin) {
 			w = o.waiters.first
 		}
 		w.dialing = true
-		t.beginDial(o, w.ctx)
+		t.beginDial(o, w.ctx).waiter = w.done
 	}
 	if need > 0 {
 		t.makeRoom(o, need)

@@ -147,6 +147,7 @@ type conn struct {
 	retired   closeReason   // why it takes no more requests and is closed when it is free; or closedUnknown
 	leaving   bool          // out of the pool, but not closed yet: it counts in closing
 	settled   bool          // HTTP/2: its SETTINGS have come, or were waited for long enough
+	heard     bool          // HTTP/2: its SETTINGS have come
 	suspected bool          // HTTP/2: it must answer a PING before the next stream: see Transport.suspect
 	index     int           // in origin.conns
 	idleAt    instant       // when it became idle

@@ -26,7 +26,9 @@ type dial struct {
 	origin *origin
 	done   chan struct{} // closed when it has ended
 	err    error         // valid once done is closed
-	reset  bool          // Reset was called since; guarded by Transport.mu
+	cancel context.CancelCauseFunc
+	waiter chan struct{} // done of the one that it was begun for, or nil; guarded by Transport.mu
+	reset  bool          // Reset was called since; guarded by Transport.mu, and valid once done is closed
 }
 
 // errReset ends a dial that was under way when Reset was called.
@@ -35,13 +37,15 @@ var errReset = errors.New("the pool was reset")
 // beginDial begins a dial to o. The values of ctx reach the dialler and the hooks of httptrace; its end does not.
 // mu is held.
 func (t *Transport) beginDial(o *origin, ctx context.Context) *dial {
-	d := &dial{origin: o, done: make(chan struct{})}
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	d := &dial{origin: o, done: make(chan struct{}), cancel: cancel}
 	o.dials = append(o.dials, d)
 	t.dialing++
 	o.counts.Dials++
 	t.lastID++
 	id := t.lastID
 	if !t.start(func() { t.dial(ctx, d, id) }) {
+		cancel(ErrClosed)
 		d.remove()
 		d.err = ErrClosed
 		close(d.done)
@@ -66,9 +70,8 @@ func (d *dial) remove() {
 // dial makes a connection and hands it over.
 func (t *Transport) dial(ctx context.Context, d *dial, id uint64) {
 	defer close(d.done)
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cancel(nil)
-	defer context.AfterFunc(t.ctx, func() { cancel(ErrClosed) })()
+	defer d.cancel(nil)
+	defer context.AfterFunc(t.ctx, func() { d.cancel(ErrClosed) })()
 
 	o := d.origin
 	c, err := t.connect(ctx, o, id)
@@ -105,12 +108,12 @@ func (t *Transport) dial(ctx context.Context, d *dial, id uint64) {
 	switch {
 	case err == nil:
 		t.dialed(o, c)
-	case t.shut || d.reset && useless:
+	case t.shut || d.reset:
 		o.counts.DialErrors++
 		t.pump(o) // those who wait get another one
 	default:
 		o.counts.DialErrors++
-		t.dialFailed(o, err)
+		t.dialFailed(d)
 	}
 	t.pumpStarved()
 	t.unlock()
@@ -127,15 +130,16 @@ func (o *origin) discard(c *conn) {
 	o.t.closing++
 }
 
-// dialFailed tells those whom a failed dial concerns: the first in the queue that a dial was begun for; or everyone,
+// dialFailed tells those whom a failed dial concerns: the one that it was begun for, if that still waits; or everyone,
 // if there is no other connection that could serve them and they all waited for this one. mu is held.
-func (t *Transport) dialFailed(o *origin, err error) {
-	everyone := o.protocol != http1 && len(o.conns) == 0 && len(o.dials) == 0
+func (t *Transport) dialFailed(d *dial) {
+	o := d.origin
+	everyone := o.protocol != http1 && o.usable() == 0 && len(o.dials) == 0
 	for w := o.waiters.first; w != nil; {
 		next := w.next
-		if everyone || w.dialing {
+		if everyone || w.done == d.waiter {
 			o.waiters.remove(w)
-			w.deliver(grant{}, err)
+			w.deliver(grant{}, d.err)
 			if !everyone {
 				break
 			}

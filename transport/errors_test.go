@@ -51,6 +51,9 @@ func TestErrorsSayWhatBecameOfTheRequest(t *testing.T) {
 		{name: "closed", scheme: "http", prepare: func(p *Transport) { p.Close() }, unprocessed: true, permanent: true, cause: ErrClosed},
 		{name: "exhausted", scheme: "http", cfg: Config{AcquireTimeout: time.Second}, hangs: true, unprocessed: true, permanent: true, cause: ErrPoolExhausted},
 		{name: "invalid", scheme: "gopher", unprocessed: true, permanent: true},
+		{name: "invalid on HTTP/1.1", scheme: "http", server: lost, req: func(r *http.Request) { r.URL.RawQuery = "a\nb" }, unprocessed: true, permanent: true},
+		{name: "proxy of an unknown scheme", scheme: "http", cfg: Config{Proxy: http.ProxyURL(&url.URL{Scheme: "ftp", Host: "a.test"})}, unprocessed: true, permanent: true},
+		{name: "no proxy to be had", scheme: "http", cfg: Config{Proxy: func(*http.Request) (*url.URL, error) { return nil, errInjected }}, unprocessed: true, cause: errInjected},
 		{name: "the body fails", scheme: "http", server: lost, req: func(r *http.Request) {
 			r.Body = io.NopCloser(io.MultiReader(strings.NewReader(strings.Repeat("x", 64<<10)), failingReader{}))
 		}, permanent: true, cause: errInjected},
@@ -67,7 +70,9 @@ func TestErrorsSayWhatBecameOfTheRequest(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				cfg := tt.cfg
-				cfg.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
+				if cfg.Proxy == nil {
+					cfg.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
+				}
 				server := tt.server
 				cfg.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 					switch {

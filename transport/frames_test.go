@@ -105,6 +105,28 @@ func TestFrameScannerSeesWhatTheFramerSees(t *testing.T) {
 	}
 }
 
+// SETTINGS that name no limit mean the default, also if they come late.
+func TestLateSettingsWithoutALimit(t *testing.T) {
+	pool, err := New(Config{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	c := &conn{protocol: h2, limit: 1, settled: true, origin: &origin{t: pool, limit: 1}}
+	for _, step := range []struct {
+		ev   frameEvents
+		want int32
+	}{
+		{frameEvents{settings: true}, defaultStreams},
+		{frameEvents{settings: true, hasStreams: true, streams: 7}, 7},
+		{frameEvents{settings: true}, 7},
+	} {
+		if pool.frames(c, step.ev); c.limit != step.want || c.origin.limit != int(step.want) {
+			t.Errorf("after %+v: %d streams, and %d of the next connection; want %d", step.ev, c.limit, c.origin.limit, step.want)
+		}
+	}
+}
+
 func TestFrameScannerTellsGoAwayFromItsFirstBytes(t *testing.T) {
 	var s frameScanner
 	var ev frameEvents

@@ -3,6 +3,7 @@ package transport
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/thawhttp/thaw/internal/faultnet"
 )
 
 // ends are the ways in which a server ends connections that are idle.
@@ -593,8 +596,141 @@ func TestResetDuringADialHasAnotherOneMade(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.settled(t)
-		if c := p.onlyConn(t); c.id != 2 || p.net.dials() != 2 || p.net.open() != 1 {
-			t.Errorf("connection %d of %d that were made, %d are open", c.id, p.net.dials(), p.net.open())
+		if c := p.onlyConn(t); c.id != 2 || p.Stats().Dials != 2 || p.net.open() != 1 {
+			t.Errorf("connection %d of %d dials, %d are open", c.id, p.Stats().Dials, p.net.open())
+		}
+	})
+}
+
+// The failure of a dial from before a Reset concerns nobody after it.
+func TestResetDuringADialThatFails(t *testing.T) {
+	forModes(t, modes, func(t *testing.T, m mode) {
+		for name, use := range map[string]func(*pool, *server) error{
+			"request": func(p *pool, s *server) error { return p.send(s.request(t.Context(), "POST", "it", streamed)) },
+			"Warm":    func(p *pool, s *server) error { return p.Warm(t.Context(), s.url) },
+		} {
+			s := serve(t, m)
+			p := newPool(t, m, Config{})
+			dialling, release := make(chan struct{}, 2), make(chan struct{})
+			var dials atomic.Int32
+			p.net.before = func(string) error {
+				dialling <- struct{}{}
+				<-release
+				if dials.Add(1) == 1 {
+					return errors.New("the network of the snapshot")
+				}
+				return nil
+			}
+			done := make(chan error, 1)
+			go func() { done <- use(p, s) }()
+			<-dialling
+			p.Reset()
+			close(release)
+			if err := <-done; err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			p.settled(t)
+			if c := p.onlyConn(t); c.id != 2 || p.Stats().Dials != 2 {
+				t.Errorf("%s: connection %d of %d dials", name, c.id, p.Stats().Dials)
+			}
+		}
+	})
+}
+
+// Who dials when a snapshot is made does not wait for that dial's time to pass afterwards.
+func TestResetGivesUpDialsUnderWay(t *testing.T) {
+	s := serve(t, plain)
+	var dials atomic.Int32
+	p := newPool(t, plain, Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if dials.Add(1) == 1 {
+			return faultnet.DialNever(ctx, network, addr)
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}, DialTimeout: Disabled})
+	done := make(chan error, 1)
+	go func() { done <- p.send(s.request(t.Context(), "POST", "it", streamed)) }()
+	eventually(t, "the dial is under way", func() bool { return dials.Load() == 1 })
+	p.Reset()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Who is given another connection leaves a dial behind. Its failure is not that of whoever dials behind him.
+func TestFailedDialTellsTheOneThatItWasBegunFor(t *testing.T) {
+	s := serve(t, plain)
+	p := newPool(t, plain, Config{})
+	open := s.gate("long")
+	long := make(chan error, 1)
+	go func() { long <- p.send(s.request(t.Context(), "GET", "long", noBody)) }()
+	eventually(t, "the long request has come", func() bool { return s.times("long") == 1 })
+	var dials atomic.Int32
+	fail, succeed := make(chan struct{}), make(chan struct{})
+	p.net.before = func(string) error {
+		if dials.Add(1) == 1 {
+			<-fail
+			return errors.New("too late")
+		}
+		<-succeed
+		return nil
+	}
+	var done [2]chan error
+	for i := range done {
+		done[i] = make(chan error, 1)
+		go func() { done[i] <- p.send(s.request(t.Context(), "POST", fmt.Sprint(i), noBody)) }()
+		eventually(t, "it dials", func() bool { return int(dials.Load()) == i+1 })
+	}
+	holds := s.gate("0")
+	open()
+	if err := <-long; err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the first has the connection", func() bool { return s.times("0") == 1 })
+	close(fail)
+	eventually(t, "its dial has failed", func() bool { return p.Stats().DialErrors == 1 })
+	close(succeed)
+	if err := <-done[1]; err != nil {
+		t.Error(err)
+	}
+	holds()
+	if err := <-done[0]; err != nil {
+		t.Error(err)
+	}
+}
+
+// A connection that takes no more requests is no reason to let those who wait fail one after the other.
+func TestFailedDialTellsAllThatWaitedForIt(t *testing.T) {
+	forModes(t, h2Modes, func(t *testing.T, m mode) {
+		s := serve(t, m)
+		p := newPool(t, m, Config{})
+		open := s.gate("long")
+		long := make(chan error, 1)
+		go func() { long <- p.send(s.request(t.Context(), "GET", "long", noBody)) }()
+		eventually(t, "the long request has come", func() bool { return s.times("long") == 1 })
+		p.Reset() // its connection is retired
+		release := make(chan struct{})
+		p.net.before = func(string) error {
+			<-release
+			return errors.New("the network is gone")
+		}
+		const waiters = 5
+		failed := make(chan error, waiters)
+		for i := range waiters {
+			go func() { failed <- p.send(s.request(t.Context(), "GET", fmt.Sprint(i), noBody)) }()
+		}
+		eventually(t, "all wait", func() bool { return p.Stats().Waiting == waiters })
+		close(release)
+		for range waiters {
+			if err := <-failed; err == nil {
+				t.Error("answered")
+			}
+		}
+		if n := p.Stats().Dials; n != 2 {
+			t.Errorf("%d dials, want one for all", n)
+		}
+		open()
+		if err := <-long; err != nil {
+			t.Error(err)
 		}
 	})
 }

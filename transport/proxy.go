@@ -31,9 +31,11 @@ func (t *Transport) proxyOf(req *http.Request) (*url.URL, error) {
 		u.Scheme = "http"
 		return &u, nil
 	default:
-		return nil, fmt.Errorf("transport: unsupported proxy scheme %q: want http, https, socks5 or socks5h", u.Scheme)
+		return nil, fmt.Errorf("%w %q: want http, https, socks5 or socks5h", errProxyScheme, u.Scheme)
 	}
 }
+
+var errProxyScheme = errors.New("transport: unsupported proxy scheme")
 
 // dialTCP opens the transport-layer connection to o, through its proxy if it has one. DialTimeout limits all of it, and
 // TLSHandshakeTimeout the handshake with an HTTPS proxy too.

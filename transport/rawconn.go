@@ -105,7 +105,8 @@ const (
 	latest = uint32((writeTimeout + writeSlack) / time.Second)
 )
 
-// boundWrites has writes of which the peer takes nothing fail within writeTimeout and writeSlack. It reports whether it can: the
+// boundWrites has writes fail of which nothing is taken within writeTimeout and writeSlack. What the kernel takes counts, so
+// that a peer which is gone can have that time twice. It reports whether it can: the
 // deadline stays when a write is done, and what that does to a connection is known of TCP only.
 //
 // [http2.Transport]'s WriteByteTimeout sets a deadline before each write and clears it after. That costs a request more than

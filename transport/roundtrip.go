@@ -47,7 +47,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	proxy, err := t.proxyOf(req)
 	if err != nil {
 		closeBody(req)
-		return nil, err
+		return nil, &verdict{err, true, errors.Is(err, errProxyScheme)}
 	}
 	key := originKey{scheme: req.URL.Scheme, host: req.URL.Host}
 	if proxy != nil {
@@ -65,8 +65,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		w.fresh = a.deaths >= maxDeaths
 		g, err := t.acquire(ctx, key, &w, proxy)
+		invalid := false
 		if err == nil && g.c.h1 != nil {
 			if err = validateHTTP1(req); err != nil {
+				invalid = true
 				t.giveBackLocked(g)
 			}
 		}
@@ -74,7 +76,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			if a.body != nil {
 				a.body.Close()
 			}
-			return nil, &verdict{err, !a.doubtful, gone(err)}
+			return nil, &verdict{err, !a.doubtful, invalid || gone(err)}
 		}
 		if n == 1 {
 			g.c.origin.requests.Add(1)

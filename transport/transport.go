@@ -127,8 +127,8 @@ func (t *Transport) CloseIdleConnections() {
 	t.unlock()
 }
 
-// Reset retires every connection: idle ones are closed at once, those in use when their requests have ended. Requests
-// from now on use new connections. It is meant for the moment after a SnapStart restore, when every connection of
+// Reset retires every connection: idle ones are closed at once, those in use when their requests have ended, and dials
+// under way are given up. Requests from now on use new connections. It is meant for the moment after a SnapStart restore, when every connection of
 // the snapshot is dead.
 func (t *Transport) Reset() {
 	t.mu.Lock()
@@ -142,6 +142,7 @@ func (t *Transport) Reset() {
 	for _, o := range t.origins {
 		for _, d := range o.dials {
 			d.reset = true
+			d.cancel(errReset)
 		}
 	}
 	t.pumpAll()
@@ -282,10 +283,10 @@ func (t *Transport) frames(c *conn, ev frameEvents) {
 	if ev.settings {
 		if ev.hasStreams {
 			c.limit = int32(min(ev.streams, 1<<20))
-		} else if !c.settled {
+		} else if !c.heard {
 			c.limit = defaultStreams
 		}
-		c.settled = true
+		c.settled, c.heard = true, true
 		c.origin.limit = int(c.limit)
 	}
 	if c.state != connNew {

@@ -17,7 +17,8 @@ import (
 // for the origins of all urls at once. An origin named k times gets k connections if it speaks HTTP/1.1, and one if it
 // speaks HTTP/2; those that it has already are looked at and count. Only scheme and host of a URL matter.
 //
-// It returns when all is done or ctx ends, with the errors of all that failed, joined; each names its URL's origin.
+// It returns when all is done or ctx ends, with the errors of all that failed, joined; each names its URL's origin. To ask
+// for more of an origin than MaxConnsPerHost, MaxIdleConnsPerHost or MaxIdleConns allow is an error, and makes none.
 // Dials under way when ctx ends go on, and their connections become idle.
 func (t *Transport) Warm(ctx context.Context, urls ...string) error {
 	type target struct {
@@ -119,9 +120,9 @@ func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL,
 		if o.protocol != http1 {
 			want = 1
 		}
-		if most := limit(t.cfg.MaxConnsPerHost, maxInt); want > most {
+		if name, most := t.mostToWarm(); want > most {
 			t.mu.Unlock()
-			return warmError(o, fmt.Errorf("%d connections asked for, but MaxConnsPerHost is %d", want, most))
+			return warmError(o, fmt.Errorf("%d connections asked for, but %s is %d", want, name, most))
 		}
 		missing := want - o.usable() - len(o.dials)
 		if missing <= 0 && len(o.dials) == 0 {
@@ -152,7 +153,7 @@ func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL,
 		for _, d := range dials {
 			select {
 			case <-d.done:
-				if d.err != nil {
+				if d.err != nil && !d.reset { // there will be another one
 					return d.err
 				}
 			case <-ctx.Done():
@@ -165,6 +166,19 @@ func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL,
 
 // warmRounds bounds how often warm looks at what there is, beside once for each connection.
 const warmRounds = 16
+
+// mostToWarm returns how many connections to one origin can be idle at the same time, beside MaxConns, and the setting that
+// says so. More would be closed as they are made.
+func (t *Transport) mostToWarm() (setting string, n int) {
+	setting, n = "MaxConnsPerHost", limit(t.cfg.MaxConnsPerHost, maxInt)
+	if most := limit(t.cfg.MaxIdleConnsPerHost, maxInt); most < n {
+		setting, n = "MaxIdleConnsPerHost", most
+	}
+	if most := limit(t.cfg.MaxIdleConns, maxInt); most < n && most < limit(t.cfg.MaxConns, maxInt) {
+		setting, n = "MaxIdleConns", most
+	}
+	return setting, n
+}
 
 func warmError(o *origin, err error) error { return opErrorf(err, "Warm: %s", o.name) }
 

@@ -27,6 +27,26 @@ func TestWarmBeyondMaxConnsPerHostFailsOnHTTP1Only(t *testing.T) {
 	})
 }
 
+func TestWarmBeyondTheIdleLimitsDialsNothing(t *testing.T) {
+	for setting, cfg := range map[string]Config{
+		"MaxIdleConnsPerHost is 1": {MaxIdleConnsPerHost: 1},
+		"MaxIdleConns is 1":        {MaxIdleConns: 1},
+	} {
+		s := serve(t, plain)
+		p := newPool(t, plain, cfg)
+		p.mustSend(t, s.request(t.Context(), "GET", "1", noBody)) // what it speaks is known
+		if err := p.Warm(t.Context(), s.url, s.url); err == nil || !strings.Contains(err.Error(), "2 connections asked for, but "+setting) {
+			t.Errorf("error %v, want one that says that %s", err, setting)
+		}
+		if n := p.net.dials(); n != 1 {
+			t.Errorf("%d dials", n)
+		}
+		if err := p.Warm(t.Context(), s.url); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestWarmBeyondMaxConnsMakesThoseThatThereIsRoomForFirst(t *testing.T) {
 	forModes(t, h1Modes, func(t *testing.T, m mode) {
 		s := serve(t, m)
