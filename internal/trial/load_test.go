@@ -218,6 +218,9 @@ func (l *load) request(k kind, size int) {
 	req.Header.Set(headerSize, strconv.Itoa(size))
 	began := time.Now()
 	v, err := l.exchange(req, id, k, &o)
+	if v == savable && errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: %s", err, o.where())
+	}
 	l.tally.add(v, id, k, time.Since(began), err)
 }
 
@@ -319,6 +322,20 @@ func (o *observation) judge(k kind, err error) verdict {
 		return savable
 	default:
 		return lost
+	}
+}
+
+// where says where a request hangs.
+func (o *observation) where() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case !o.got:
+		return "it had no connection"
+	case o.wire == nil:
+		return "it had a connection with others"
+	default:
+		return fmt.Sprintf("it had a connection, reused %t, to which %d bytes were written", o.reused, o.wire.written.Load()-o.before)
 	}
 }
 
