@@ -282,7 +282,7 @@ type slowConn struct {
 }
 
 func (c *slowConn) Write(p []byte) (int, error) {
-	time.Sleep(time.Until(c.last))
+	<-time.After(time.Until(c.last))
 	if c.takes == 0 {
 		return 0, os.ErrDeadlineExceeded
 	}

@@ -323,14 +323,11 @@ func TestABrokenConnectionUnderANewRequestIsAReplay(t *testing.T) {
 	is(t, points, "thaw.pool.replays{server.address=127.0.0.1}", 1)
 }
 
-// leakDeadline is when the context of leak's request ends.
-const leakDeadline = 100 * time.Millisecond
-
-// leak makes a request and forgets the response.
+// leak makes a request and forgets the response. It returns the request's context, which ends soon.
 //
 //go:noinline
-func leak(t *testing.T, d *downstream) {
-	ctx, cancel := context.WithTimeout(t.Context(), leakDeadline)
+func leak(t *testing.T, d *downstream) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.URL, nil)
 	if err != nil {
@@ -343,6 +340,7 @@ func leak(t *testing.T, d *downstream) {
 	if _, err := io.CopyN(io.Discard, resp.Body, 2); err != nil {
 		t.Fatal(err)
 	}
+	return ctx
 }
 
 func TestALeakedBodyEndsItsSpanWhenTheResponseWasThere(t *testing.T) {
@@ -351,9 +349,9 @@ func TestALeakedBodyEndsItsSpanWhenTheResponseWasThere(t *testing.T) {
 	d := x.serve("h1", func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, strings.Repeat("hello", 1000))
 	}, transport.Config{}, client.WithTimeout(transport.Disabled)) // whose goroutine would outlive the test
-	leak(t, d)
+	ctx := leak(t, d)
 	answered := time.Now()
-	<-time.After(leakDeadline) // as if the next invocation collected the garbage
+	<-ctx.Done() // as if the next invocation collected the garbage
 	for deadline := answered.Add(10 * time.Second); len(x.exporter.GetSpans()) < 2; runtime.GC() {
 		if time.Now().After(deadline) {
 			t.Fatal("the span did not end")
