@@ -269,9 +269,10 @@ func (c *conn) note(err error) {
 }
 
 // cause returns what err, of a request on the connection, comes from. If an HTTP/1.1 connection fails, net/http closes it,
-// and its other goroutine may be quicker to say that it is closed.
+// and its other goroutine may be quicker to say that it is closed: a net.Pipe, in tests, by an error of its own.
 func (c *conn) cause(err error) error {
-	if failure := c.failure.Load(); c.h2 == nil && failure != nil && errors.Is(err, net.ErrClosed) {
+	closed := errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
+	if failure := c.failure.Load(); c.h2 == nil && failure != nil && closed {
 		return *failure
 	}
 	return err

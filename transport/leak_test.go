@@ -144,12 +144,14 @@ func TestBodyIsClosedAsSoonAsItIsWatched(t *testing.T) {
 					return
 				default:
 				}
+				runtime.Gosched()
 				for _, b := range watch.Open() {
 					b.Close()
 				}
 			}
 		})
-		for i := range 200 {
+		var given []*http.Response // or they might be garbage collected before they are closed
+		for i := range 50 {
 			resp, err := p.RoundTrip(s.request(ctx, "POST", fmt.Sprint(i), getBody))
 			if err != nil {
 				t.Fatal(err)
@@ -157,10 +159,12 @@ func TestBodyIsClosedAsSoonAsItIsWatched(t *testing.T) {
 			if i%2 == 0 {
 				resp.Body.Close()
 			}
+			given = append(given, resp)
 		}
 		eventually(t, "all are closed", func() bool { return p.Stats().InUse == 0 })
 		close(over)
 		wg.Wait()
+		runtime.KeepAlive(given)
 		runtime.GC()
 		runtime.GC()
 		p.settled(t)

@@ -893,15 +893,20 @@ func TestPOSTOfWhichAPartWasWrittenIsNotSentAgain(t *testing.T) {
 // connection closed for it.
 func TestCauseOfAFailedWriteIsToldWhoeverIsQuicker(t *testing.T) {
 	s := serve(t, plain)
-	p := newPool(t, plain, Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		nc, err := new(net.Dialer).DialContext(ctx, network, addr)
-		c := &faulty{Conn: nc}
-		c.armed.Store(true)
-		return c, err
-	}})
-	for range 1000 {
-		if err := p.send(s.request(t.Context(), "POST", "it", getBody)); !errors.Is(err, syscall.EPIPE) {
-			t.Fatalf("error %v", err)
+	for name, dial := range map[string]func(ctx context.Context, network, addr string) (net.Conn, error){
+		"TCP":  new(net.Dialer).DialContext,
+		"pipe": func(context.Context, string, string) (net.Conn, error) { near, _ := net.Pipe(); return near, nil },
+	} {
+		p := newPool(t, plain, Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			nc, err := dial(ctx, network, addr)
+			c := &faulty{Conn: nc}
+			c.armed.Store(true)
+			return c, err
+		}})
+		for range 1000 {
+			if err := p.send(s.request(t.Context(), "POST", "it", getBody)); !errors.Is(err, syscall.EPIPE) {
+				t.Fatalf("%s: error %v", name, err)
+			}
 		}
 	}
 }
