@@ -137,11 +137,13 @@ func (e *Emitter) lines(now transport.Stats, byOrigin map[string]uint64, traced 
 
 // origins returns a document for each origin that something happened to, and one for the rest. mu is held.
 func (e *Emitter) origins(now transport.Stats, byOrigin map[string]uint64) []document {
-	changed := make(map[string]values)
+	changed, still := make(map[string]values), make(map[string]values)
 	look := func(name string) {
 		s := sample{Origin: now.Origins[name], retries: byOrigin[name]}
 		if v, happened := since(s, sample{Origin: e.last.Origins[name]}); happened {
 			changed[name] = v
+		} else if !e.named[name] {
+			still[name] = v
 		}
 	}
 	for name := range now.Origins {
@@ -166,12 +168,8 @@ func (e *Emitter) origins(now transport.Stats, byOrigin map[string]uint64) []doc
 		}
 	}
 	if rest != (values{}) {
-		// Connections are counted as they are, those of origins to which nothing happened too.
-		for name := range now.Origins {
-			if _, counted := changed[name]; !counted && !e.named[name] {
-				v, _ := since(sample{Origin: now.Origins[name]}, sample{Origin: now.Origins[name]})
-				rest.add(v)
-			}
+		for _, v := range still { // which have connections all the same
+			rest.add(v)
 		}
 		docs = append(docs, e.ofOrigin(otherOrigins, rest))
 	}

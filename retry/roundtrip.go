@@ -157,10 +157,8 @@ func (c *call) prepare(due time.Time) bool {
 			return false
 		}
 	}
-	if resp := c.last.Response; resp != nil {
-		c.doubtful = c.doubtful || resp.StatusCode != http.StatusTooManyRequests
-	} else {
-		c.doubtful = c.doubtful || !unprocessed(c.last.Err)
+	if a := c.last; a.Err != nil && !unprocessed(a.Err) || a.Err == nil && a.Response.StatusCode != http.StatusTooManyRequests {
+		c.doubtful = true
 	}
 	// What is left of the answer must not cost the time that the next attempt needs.
 	within := patience

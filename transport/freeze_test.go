@@ -660,10 +660,7 @@ func TestResetGivesUpDialsUnderWay(t *testing.T) {
 func TestFailedDialTellsTheOneThatItWasBegunFor(t *testing.T) {
 	s := serve(t, plain)
 	p := newPool(t, plain, Config{})
-	open := s.gate("long")
-	long := make(chan error, 1)
-	go func() { long <- p.send(s.request(t.Context(), "GET", "long", noBody)) }()
-	eventually(t, "the long request has come", func() bool { return s.times("long") == 1 })
+	end := p.underWay(t, s)
 	var dials atomic.Int32
 	fail, succeed := make(chan struct{}), make(chan struct{})
 	p.net.before = func(string) error {
@@ -681,8 +678,7 @@ func TestFailedDialTellsTheOneThatItWasBegunFor(t *testing.T) {
 		eventually(t, "it dials", func() bool { return int(dials.Load()) == i+1 })
 	}
 	holds := s.gate("0")
-	open()
-	if err := <-long; err != nil {
+	if err := end(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the first has the connection", func() bool { return s.times("0") == 1 })
@@ -703,10 +699,7 @@ func TestFailedDialTellsAllThatWaitedForIt(t *testing.T) {
 	forModes(t, h2Modes, func(t *testing.T, m mode) {
 		s := serve(t, m)
 		p := newPool(t, m, Config{})
-		open := s.gate("long")
-		long := make(chan error, 1)
-		go func() { long <- p.send(s.request(t.Context(), "GET", "long", noBody)) }()
-		eventually(t, "the long request has come", func() bool { return s.times("long") == 1 })
+		end := p.underWay(t, s)
 		p.Reset() // its connection is retired
 		release := make(chan struct{})
 		p.net.before = func(string) error {
@@ -728,8 +721,7 @@ func TestFailedDialTellsAllThatWaitedForIt(t *testing.T) {
 		if n := p.Stats().Dials; n != 2 {
 			t.Errorf("%d dials, want one for all", n)
 		}
-		open()
-		if err := <-long; err != nil {
+		if err := end(); err != nil {
 			t.Error(err)
 		}
 	})

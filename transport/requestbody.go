@@ -24,8 +24,7 @@ var errDetached = errors.New("transport: request body read after the attempt end
 //
 // The protocol layer may read and close it at once, and even read it after it was closed.
 type requestBody struct {
-	rc     io.ReadCloser
-	failed atomic.Pointer[error] // of a read, other than io.EOF
+	rc io.ReadCloser
 
 	// On HTTP/2, lease has the wait for the response's header begin when the body is sent. It is the request's with that
 	// turn. With returns, the stream is given back when the protocol layer is done with the body: see giveBack.
@@ -64,13 +63,11 @@ func (b *requestBody) Read(p []byte) (int, error) {
 			b.lease.expectHeader(b.turn)
 		}
 	case err != nil:
-		failure := err                      // which is allocated only here
 		if b.state.Load()&bodyClosed == 0 { // else it is the protocol layer's Close that ended the read
-			b.failed.Store(&failure)
 			b.set(bodyFailed)
 		}
 		if b.lease != nil {
-			err = &bodyError{failure}
+			err = &bodyError{err}
 		}
 	}
 	return n, err
@@ -129,13 +126,8 @@ func (b *requestBody) answered() {
 // touched reports whether anything was read of the body.
 func (b *requestBody) touched() bool { return b.state.Load()&bodyRead != 0 }
 
-// failure returns the error of the caller's own body, if that is what ended the attempt.
-func (b *requestBody) failure() error {
-	if err := b.failed.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
+// failed reports whether the caller's own body is what ended the attempt.
+func (b *requestBody) failed() bool { return b.state.Load()&bodyFailed != 0 }
 
 // finish closes the caller's body if that has not happened. The attempt is over and was the last one.
 func (b *requestBody) finish() {

@@ -49,15 +49,13 @@ func (t *Transport) response(a *attempt, resp *http.Response) *http.Response {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		// The connection is the caller's now. It counts as in use until he closes it.
 		t.retire(c)
+		if l == nil {
+			l = newLease(c)
+		}
+		l.record.finished() // what is read and written from now on is not the request's
 		if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
-			if l == nil {
-				l = newLease(c)
-			}
-			l.record.finished() // what is read and written from now on is not the request's
 			l.begin(rwc)
 			resp.Body = &upgraded{ReadWriteCloser: rwc, lease: l}
-		} else if l != nil {
-			l.record.finished() // it is not an upgrade, and net/http has closed the connection
 		}
 		return resp
 	}

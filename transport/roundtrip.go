@@ -386,7 +386,7 @@ func (a *attempt) ownDoing(err error) bool {
 
 // bodyFailed reports whether the caller's body ended the attempt. Its error says nothing of this connection, even if it is one
 // of HTTP/2's: the body may be that of another response.
-func (a *attempt) bodyFailed() bool { return a.out != nil && a.out.body.failure() != nil }
+func (a *attempt) bodyFailed() bool { return a.out != nil && a.out.body.failed() }
 
 // untouched reports whether err proves that no server did anything with the request on this attempt: nothing was
 // written, or it says so.

@@ -628,6 +628,19 @@ func (p *pool) mustSend(t testing.TB, req *http.Request) {
 	}
 }
 
+// underWay sends a GET and returns when it has come to s. The function that it returns has it answered.
+func (p *pool) underWay(t testing.TB, s *server) (end func() error) {
+	t.Helper()
+	open := s.gate("long")
+	long := make(chan error, 1)
+	go func() { long <- p.send(s.request(t.Context(), "GET", "long", noBody)) }()
+	eventually(t, "the long request has come", func() bool { return s.times("long") == 1 })
+	return func() error {
+		open()
+		return <-long
+	}
+}
+
 // fill makes n connections to s, which are idle then.
 func (p *pool) fill(t testing.TB, s *server, n int) {
 	t.Helper()

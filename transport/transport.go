@@ -128,8 +128,8 @@ func (t *Transport) CloseIdleConnections() {
 }
 
 // Reset retires every connection: idle ones are closed at once, those in use when their requests have ended, and dials
-// under way are given up. Requests from now on use new connections. It is meant for the moment after a SnapStart restore, when every connection of
-// the snapshot is dead.
+// under way are given up. Requests from now on use new connections. It is meant for the moment after a SnapStart restore,
+// when every connection of the snapshot is dead.
 func (t *Transport) Reset() {
 	t.mu.Lock()
 	t.each(func(c *conn) {
