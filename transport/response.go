@@ -166,6 +166,9 @@ func (b *body) Close() error {
 		b.drain()
 		b.reading.Unlock()
 	}
+	if b.c.h2 != nil && b.out != nil && b.ended.Load() {
+		b.out.body.letClose()
+	}
 	err := b.rc.Close()
 	b.end(errBodyClosed)
 	return err
