@@ -124,8 +124,12 @@ var errRequestCanceled = errors.New("net/http: request canceled") // what net/ht
 // waitError returns the error of a wait that ends because of err, and says what the pool looked like. mu is held.
 func (t *Transport) waitError(o *origin, since instant, err error) error {
 	s := o.stats()
-	return opErrorf(err, "no connection to %s within %v: %d open, %d in use, %d dialling, %d waiting", o.name,
-		t.clock.now().waited(since).Round(time.Millisecond), s.Open, s.InUse, s.Dialing, s.Waiting)
+	full := ""
+	if t.hostRoom(o) && !t.room(o) {
+		full = fmt.Sprintf("; %d to all origins, and MaxConns is %d", t.open+t.dialing+t.closing, t.cfg.MaxConns)
+	}
+	return opErrorf(err, "no connection to %s within %v: %d open, %d in use, %d dialling, %d waiting%s", o.name,
+		t.clock.now().waited(since).Round(time.Millisecond), s.Open, s.InUse, s.Dialing, s.Waiting, full)
 }
 
 // pick takes a connection for w if there is one now. mu is held.
@@ -474,8 +478,12 @@ func (t *Transport) nudge(o *origin) {
 // room reports whether another connection to o may be made. One that is still being closed takes its place until it
 // is. mu is held.
 func (t *Transport) room(o *origin) bool {
-	return len(o.conns)+len(o.dials)+o.closing < limit(t.cfg.MaxConnsPerHost, maxInt) &&
-		t.open+t.dialing+t.closing < limit(t.cfg.MaxConns, maxInt)
+	return t.hostRoom(o) && t.open+t.dialing+t.closing < limit(t.cfg.MaxConns, maxInt)
+}
+
+// hostRoom reports whether MaxConnsPerHost allows it. mu is held.
+func (t *Transport) hostRoom(o *origin) bool {
+	return len(o.conns)+len(o.dials)+o.closing < limit(t.cfg.MaxConnsPerHost, maxInt)
 }
 
 // makeRoom closes up to n idle connections in the way of connections to o, which are dialled once those are closed:
@@ -483,7 +491,7 @@ func (t *Transport) room(o *origin) bool {
 // If nothing is idle, o is looked after when something is. mu is held.
 func (t *Transport) makeRoom(o *origin, n int) {
 	now := t.clock.now()
-	if len(o.conns)+len(o.dials)+o.closing >= limit(t.cfg.MaxConnsPerHost, maxInt) {
+	if !t.hostRoom(o) {
 		for c := o.longestIdle(false, now); c != nil && o.closing < n; c = o.longestIdle(false, now) {
 			o.doom(c, closedExcess)
 		}

@@ -225,8 +225,8 @@ func (cfg Config) withDefaults() (Config, error) {
 		cfg.TLS = new(tls.Config)
 	} else {
 		cfg.TLS = cfg.TLS.Clone()
-		if v := cfg.TLS.MinVersion; v != 0 && v < tls.VersionTLS12 {
-			fault("TLS.MinVersion", tls.VersionName(v), "TLS 1.2 or newer, or 0 for TLS 1.2")
+		if v := cfg.TLS.MinVersion; v != 0 && (v < tls.VersionTLS12 || v > tls.VersionTLS13) {
+			fault("TLS.MinVersion", tls.VersionName(v), "TLS 1.2, TLS 1.3, or 0 for TLS 1.2")
 		}
 		if v := cfg.TLS.MaxVersion; v != 0 && v < max(tls.VersionTLS12, cfg.TLS.MinVersion) {
 			fault("TLS.MaxVersion", tls.VersionName(v), "TLS 1.2 or newer, not below MinVersion, or 0 for the newest")

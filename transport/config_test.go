@@ -210,6 +210,9 @@ func TestTLSSettingsOfTheCallerArePreserved(t *testing.T) {
 		}
 		tr.Close()
 	}
+	if _, err := New(Config{TLS: &tls.Config{MinVersion: tls.VersionTLS13 + 1}}); err == nil || !strings.Contains(err.Error(), "TLS.MinVersion") {
+		t.Errorf("a MinVersion that does not exist: error %v", err)
+	}
 	if _, err := New(Config{TLS: &tls.Config{MinVersion: tls.VersionTLS13, MaxVersion: tls.VersionTLS12}}); err == nil {
 		t.Error("a maximum below the minimum is accepted")
 	}

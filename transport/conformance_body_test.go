@@ -123,6 +123,28 @@ func TestRequestBodyIsSentAsByHTTPTransport(t *testing.T) {
 	})
 }
 
+// Of a body in memory net/http sends nothing before it has seen its end, and so nothing of one whose length is wrong.
+func TestNothingIsSentOfABodyInMemoryThatIsLongerThanItsContentLength(t *testing.T) {
+	for _, m := range h1Modes {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			o := m.serve(t, http.HandlerFunc(echo))
+			rt := newPool(t, m.config())
+			for range 50 {
+				req := request(t, "POST", o.URL, strings.NewReader("payload"))
+				req.ContentLength, req.GetBody = 3, nil
+				if resp, err := rt.RoundTrip(req); err == nil {
+					resp.Body.Close()
+					t.Fatal("7 bytes were sent as 3")
+				}
+			}
+			if seen := o.take(t); len(seen) != 0 {
+				t.Errorf("the server saw %d requests", len(seen))
+			}
+		})
+	}
+}
+
 // trailed makes a request that sets its trailer when its body ends.
 func trailed(body func() io.Reader, trailer http.Header) func(*testing.T, string) *http.Request {
 	return func(t *testing.T, url string) *http.Request {

@@ -186,6 +186,23 @@ func TestAcquireTimeout(t *testing.T) {
 			release()
 			within(t, 10*time.Second, "the other", wg.Wait)
 		})
+		t.Run("all in use by another origin/"+m.name, func(t *testing.T) {
+			t.Parallel()
+			o, release := held(t, m)
+			other := m.serve(t, http.HandlerFunc(echo))
+			cfg := m.config()
+			cfg.MaxConns, cfg.AcquireTimeout = 1, 100*time.Millisecond
+			rt := newPool(t, cfg)
+			var wg sync.WaitGroup
+			wg.Go(func() { fetch(t, rt, get(t, o.URL)) })
+			eventually(t, 5*time.Second, "the first request has the connection", func() bool { return rt.Stats().InUse == 1 })
+			within(t, 5*time.Second, "the refusal", func() {
+				_, err := rt.RoundTrip(request(t, "POST", other.URL, payload()))
+				exhausted(t, err, other.URL, "0 open", "1 to all origins, and MaxConns is 1")
+			})
+			release()
+			within(t, 10*time.Second, "the other", wg.Wait)
+		})
 		t.Run("dialling/"+m.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := m.config()

@@ -352,11 +352,15 @@ func TestWarmNamesWhatItCannotDo(t *testing.T) {
 	for _, x := range []struct{ url, names string }{
 		{"", ""}, {"://", "malformed"}, {"http://[::1", "malformed"}, {"http://", "http:"}, {"relative/path", "relative/path"},
 		{"ftp://files.test/", "ftp"}, {"http://a b/", "malformed"}, {"http://unknown.test/?key=secret", "unknown.test"}, {"\x00", ""},
+		{"https://joe:sec/secret@api.test/", "malformed"}, {"https://joe:secret%zz@api.test", "malformed"}, {"https:joe:secret", "https:..."},
 	} {
 		within(t, 5*time.Second, "Warm", func() {
 			err := rt.Warm(t.Context(), o.URL, x.url)
-			if err == nil || !strings.Contains(err.Error(), x.names) || strings.Contains(err.Error(), "secret") {
+			if err == nil || !strings.Contains(err.Error(), x.names) || strings.Contains(err.Error(), "sec") || strings.Contains(err.Error(), "%zz") {
 				t.Errorf("Warm(%q): %v", x.url, err)
+			}
+			if sent := x.names == "unknown.test"; errors.Is(err, transport.ErrInvalidRequest) == sent {
+				t.Errorf("Warm(%q): %v: want ErrInvalidRequest: %t", x.url, err, !sent)
 			}
 		})
 	}

@@ -130,21 +130,19 @@ func (o *origin) discard(c *conn) {
 	o.t.closing++
 }
 
-// dialFailed tells those whom a failed dial concerns: the one that it was begun for, if that still waits; or everyone,
-// if there is no other connection that could serve them and they all waited for this one. mu is held.
+// dialFailed tells those whom a failed dial concerns: the one that it was begun for, and all others too if there is no other
+// connection that could serve them and they waited for this one. If the one that it was begun for has given up, before a
+// freeze for example, nobody is told: those who came later get a dial with all of its time. mu is held.
 func (t *Transport) dialFailed(d *dial) {
 	o := d.origin
-	everyone := o.protocol != http1 && o.usable() == 0 && len(o.dials) == 0
-	for w := o.waiters.first; w != nil; {
-		next := w.next
-		if everyone || w.done == d.waiter {
-			o.waiters.remove(w)
-			w.deliver(grant{}, d.err)
-			if !everyone {
-				break
-			}
+	owner := o.waiters.find(d.waiter)
+	if owner != nil {
+		everyone := o.protocol != http1 && o.usable() == 0 && len(o.dials) == 0
+		o.waiters.remove(owner)
+		owner.deliver(grant{}, d.err)
+		for everyone && o.waiters.len() > 0 {
+			o.waiters.pop().deliver(grant{}, d.err)
 		}
-		w = next
 	}
 	t.pump(o)
 }

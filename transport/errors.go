@@ -15,8 +15,12 @@ var (
 	ErrClosed = errors.New("transport: closed")
 
 	// ErrPoolExhausted is the error of a request that got no connection because of a limit of the pool:
-	// AcquireTimeout or MaxWaitersPerHost.
+	// AcquireTimeout or MaxWaitersPerHost; and of Warm that is asked for more connections than the limits allow.
 	ErrPoolExhausted error = &timeoutError{"transport: pool exhausted"}
+
+	// ErrInvalidRequest is the error of a request that is not sent because it is incomplete or malformed, and of a URL
+	// given to Warm that is.
+	ErrInvalidRequest = errors.New("transport: invalid request")
 )
 
 // errUnsolicited ends an HTTP/1.1 connection.

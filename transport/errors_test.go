@@ -50,8 +50,9 @@ func TestErrorsSayWhatBecameOfTheRequest(t *testing.T) {
 		{name: "TLS handshake lost", scheme: "https", server: func(far net.Conn) { far.Read(make([]byte, 16<<10)); far.Close() }, unprocessed: true, cause: io.EOF},
 		{name: "closed", scheme: "http", prepare: func(p *Transport) { p.Close() }, unprocessed: true, permanent: true, cause: ErrClosed},
 		{name: "exhausted", scheme: "http", cfg: Config{AcquireTimeout: time.Second}, hangs: true, unprocessed: true, permanent: true, cause: ErrPoolExhausted},
-		{name: "invalid", scheme: "gopher", unprocessed: true, permanent: true},
-		{name: "invalid on HTTP/1.1", scheme: "http", server: lost, req: func(r *http.Request) { r.URL.RawQuery = "a\nb" }, unprocessed: true, permanent: true},
+		{name: "invalid", scheme: "gopher", unprocessed: true, permanent: true, cause: ErrInvalidRequest},
+		{name: "incomplete", scheme: "http", req: func(r *http.Request) { r.URL = nil }, unprocessed: true, permanent: true, cause: ErrInvalidRequest},
+		{name: "invalid on HTTP/1.1", scheme: "http", server: lost, req: func(r *http.Request) { r.URL.RawQuery = "a\nb" }, unprocessed: true, permanent: true, cause: ErrInvalidRequest},
 		{name: "proxy of an unknown scheme", scheme: "http", cfg: Config{Proxy: http.ProxyURL(&url.URL{Scheme: "ftp", Host: "a.test"})}, unprocessed: true, permanent: true},
 		{name: "no proxy to be had", scheme: "http", cfg: Config{Proxy: func(*http.Request) (*url.URL, error) { return nil, errInjected }}, unprocessed: true, cause: errInjected},
 		{name: "the body fails", scheme: "http", server: lost, req: func(r *http.Request) {

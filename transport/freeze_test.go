@@ -694,6 +694,76 @@ func TestFailedDialTellsTheOneThatItWasBegunFor(t *testing.T) {
 	}
 }
 
+// Whoever a dial was begun for may have given up, before a freeze for example. Its timeout, due at the thaw, is none of the
+// next request's.
+func TestFailedDialOfARequestThatGaveUpFailsNoOther(t *testing.T) {
+	forModes(t, []mode{{tls: true, h2: true}, h2c}, func(t *testing.T, m mode) {
+		s := serve(t, m)
+		p := newPool(t, m, Config{})
+		var dials atomic.Int32
+		dialling, fail := make(chan struct{}), make(chan struct{})
+		p.net.before = func(string) error {
+			if dials.Add(1) == 1 {
+				close(dialling)
+				<-fail
+				return errors.New("too late")
+			}
+			return nil
+		}
+		ctx, giveUp := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		go func() { done <- p.send(s.request(ctx, "POST", "first", noBody)) }()
+		<-dialling
+		giveUp()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("the first: %v", err)
+		}
+		go func() { done <- p.send(s.request(t.Context(), "POST", "second", streamed)) }()
+		eventually(t, "the second waits", func() bool { return p.Stats().Waiting == 1 })
+		close(fail)
+		if err := <-done; err != nil {
+			t.Errorf("the second: %v", err)
+		}
+		if n := dials.Load(); n != 2 {
+			t.Errorf("%d dials", n)
+		}
+	})
+}
+
+// Else they fail one after the other, each after a dial of its own: on HTTP/1.1 a dial is begun for each.
+func TestResetDuringDialsHasEachWaiterToldByADialOfItsOwn(t *testing.T) {
+	s := serve(t, plain)
+	p := newPool(t, plain, Config{})
+	const n = 8
+	var dials atomic.Int32
+	again, release := make(chan struct{}), make(chan struct{})
+	p.net.before = func(string) error {
+		if dials.Add(1) <= n {
+			<-again
+		} else {
+			<-release
+		}
+		return errors.New("no network")
+	}
+	failed := make(chan error, n)
+	for i := range n {
+		go func() { failed <- p.send(s.request(t.Context(), "POST", fmt.Sprint(i), noBody)) }()
+	}
+	eventually(t, "all dial", func() bool { return dials.Load() == n })
+	p.Reset()
+	close(again)
+	eventually(t, "all dial again", func() bool { return dials.Load() == 2*n })
+	close(release)
+	for range n {
+		if err := <-failed; err == nil {
+			t.Error("answered")
+		}
+	}
+	if got := dials.Load(); got != 2*n {
+		t.Errorf("%d dials for %d requests and a Reset", got, n)
+	}
+}
+
 // A connection that takes no more requests is no reason to let those who wait fail one after the other.
 func TestFailedDialTellsAllThatWaitedForIt(t *testing.T) {
 	forModes(t, h2Modes, func(t *testing.T, m mode) {

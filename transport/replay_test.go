@@ -726,6 +726,36 @@ func TestHTTP2ConnectionThatGoesAwayIsNotAskedForStreams(t *testing.T) {
 	}
 }
 
+// The stream of a response that was read to its end is given to whoever waits before the caller closes the body.
+func TestReadAfterTheEndOfABodyReturnsEOFThoughSomebodyWaits(t *testing.T) {
+	forModes(t, h2Modes, func(t *testing.T, m mode) {
+		s := serve(t, m, func(hs *http.Server) { hs.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 1} })
+		p := newPool(t, m, Config{MaxConnsPerHost: 1})
+		p.mustSend(t, s.request(t.Context(), "GET", "before", noBody)) // the limit is known
+		resp, err := p.RoundTrip(s.request(t.Context(), "GET", "first", noBody))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		second := make(chan error, 1)
+		go func() { second <- p.send(s.request(t.Context(), "GET", "second", noBody)) }()
+		eventually(t, "the second waits", func() bool { return p.Stats().Waiting == 1 })
+		if body, err := io.ReadAll(resp.Body); err != nil || len(body) == 0 {
+			t.Errorf("read %q, %v", body, err)
+		}
+		if err := <-second; err != nil {
+			t.Error(err)
+		}
+		if n, err := resp.Body.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("then read %d, %v, want EOF", n, err)
+		}
+		resp.Body.Close()
+		if _, err := resp.Body.Read(make([]byte, 1)); err == nil || err == io.EOF {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+}
+
 // A server that allows no stream for the moment (RFC 9113, section 6.5.2) must not be dialled for ever either.
 func TestServerThatAllowsNoStreamsIsNotDialledForEver(t *testing.T) {
 	s := serveH2(t, &h2Peer{

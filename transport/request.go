@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -13,17 +12,17 @@ import (
 func validate(req *http.Request) error {
 	switch {
 	case req == nil:
-		return errors.New("transport: nil *http.Request")
+		return invalid("nil *http.Request")
 	case req.URL == nil:
-		return errors.New("transport: nil Request.URL")
+		return invalid("nil Request.URL")
 	case req.Header == nil:
-		return errors.New("transport: nil Request.Header")
+		return invalid("nil Request.Header")
 	case req.URL.Scheme != "http" && req.URL.Scheme != "https":
-		return fmt.Errorf("transport: unsupported protocol scheme %q: want http or https", req.URL.Scheme)
+		return invalid("unsupported protocol scheme %q: want http or https", req.URL.Scheme)
 	case !validMethod(req.Method):
-		return fmt.Errorf("transport: invalid method %q", req.Method)
+		return invalid("invalid method %q", req.Method)
 	case req.URL.Host == "":
-		return errors.New("transport: no Host in request URL")
+		return invalid("no Host in request URL")
 	}
 	if err := validateHeader("header", req.Header); err != nil {
 		return err
@@ -31,14 +30,19 @@ func validate(req *http.Request) error {
 	return validateHeader("trailer", req.Trailer)
 }
 
+// invalid returns an error that says what is wrong with a request.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalidRequest, fmt.Sprintf(format, args...))
+}
+
 // validateHTTP1 refuses what net/http finds out only when it writes an HTTP/1.1 request, and then closes the
 // connection. HTTP/2 has its own rules for these.
 func validateHTTP1(req *http.Request) error {
 	if req.ContentLength != 0 && req.Body == nil {
-		return fmt.Errorf("transport: Request.ContentLength is %d with a nil Body", req.ContentLength)
+		return invalid("Request.ContentLength is %d with a nil Body", req.ContentLength)
 	}
 	if strings.ContainsFunc(req.URL.Opaque, isControl) || strings.ContainsFunc(req.URL.RawQuery, isControl) {
-		return errors.New("transport: control character in Request.URL")
+		return invalid("control character in Request.URL")
 	}
 	return nil
 }
@@ -49,11 +53,11 @@ func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 func validateHeader(what string, h http.Header) error {
 	for name, values := range h {
 		if !httpguts.ValidHeaderFieldName(name) {
-			return fmt.Errorf("transport: invalid %s field name %q", what, name)
+			return invalid("invalid %s field name %q", what, name)
 		}
 		for _, v := range values {
 			if !httpguts.ValidHeaderFieldValue(v) {
-				return fmt.Errorf("transport: invalid %s field value for %q", what, name)
+				return invalid("invalid %s field value for %q", what, name)
 			}
 		}
 	}

@@ -175,14 +175,19 @@ var nopCloserTypes = [...]reflect.Type{
 }
 
 // inMemory reports whether net/http recognises body as one that cannot block or fail: it then sends header and body in
-// one write. A wrapper would hide that. These are the bodies that http.NewRequest makes of readers over memory.
-func inMemory(body io.ReadCloser) bool {
+// one write. A wrapper would hide that. These are the bodies that http.NewRequest makes of readers over memory. It
+// returns how long the body is, too.
+func inMemory(body io.ReadCloser) (length int64, ok bool) {
 	if t := reflect.TypeOf(body); t != nopCloserTypes[0] && t != nopCloserTypes[1] {
-		return false
+		return 0, false
 	}
-	switch reflect.ValueOf(body).Field(0).Interface().(type) {
-	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
-		return true
+	switch r := reflect.ValueOf(body).Field(0).Interface().(type) {
+	case *bytes.Reader:
+		return int64(r.Len()), true
+	case *bytes.Buffer:
+		return int64(r.Len()), true
+	case *strings.Reader:
+		return int64(r.Len()), true
 	}
-	return false
+	return 0, false
 }

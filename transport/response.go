@@ -32,8 +32,9 @@ type body struct {
 	lease *lease
 	last  bool // the connection is closed after it in any case
 
-	reading sync.Mutex // held while rc is read
-	n       int64      // bytes read; guarded by reading
+	reading sync.Mutex // held while rc is read; guards n and eof
+	n       int64      // bytes read
+	eof     bool       // it has been read to its end
 	ended   atomic.Bool
 	closed  atomic.Bool
 }
@@ -145,9 +146,13 @@ func (t *Transport) learn(c *conn, values []string) {
 func (b *body) Read(p []byte) (int, error) {
 	b.reading.Lock()
 	defer b.reading.Unlock()
+	if b.eof && !b.closed.Load() {
+		return 0, io.EOF // even if end has closed what was below
+	}
 	n, err := b.rc.Read(p)
 	b.n += int64(n)
 	if err != nil {
+		b.eof = err == io.EOF
 		b.end(err)
 		if err != io.EOF {
 			err = b.c.origin.t.interrupted(unquoted(b.c.cause(err)))

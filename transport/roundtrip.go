@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -195,10 +196,13 @@ func (a *attempt) prepare() *http.Request {
 	if req.Cancel != nil || req.Context().Done() != nil {
 		req = a.bound()
 	}
-	switch {
-	case !hasBody(req):
+	if !hasBody(req) {
 		return req
-	case req.GetBody == nil || !inMemory(a.body):
+	}
+	length, inMemory := inMemory(a.body)
+	wrong := inMemory && req.ContentLength > 0 && req.ContentLength != length // net/http says so before it sends a byte
+	switch {
+	case !inMemory, req.GetBody == nil && !wrong:
 		a.out = &outgoing{Request: *req}
 		a.out.body.rc = a.body
 		a.out.Body = &a.out.body
@@ -302,7 +306,10 @@ func (a *attempt) send(g grant) (*http.Response, error) {
 	case g.doubt:
 		stop := a.t.watch(c)
 		resp, err = c.h1.RoundTrip(out)
-		a.unverified = stop() && err != nil
+		if a.unverified = stop(); a.unverified && err == nil {
+			resp.Body.Close() // it came at the moment that the connection was closed
+			err = net.ErrClosed
+		}
 	default:
 		resp, err = c.h1.RoundTrip(out)
 	}

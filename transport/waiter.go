@@ -114,6 +114,16 @@ func (q *waiterQueue) pop() *waiter {
 	return w
 }
 
+// find returns the waiter with that channel, or nil.
+func (q *waiterQueue) find(done chan struct{}) *waiter {
+	for w := q.first; w != nil; w = w.next {
+		if w.done == done {
+			return w
+		}
+	}
+	return nil
+}
+
 // undialed returns the first waiter that no dial was begun for, or nil.
 func (q *waiterQueue) undialed() *waiter {
 	for w := q.first; w != nil; w = w.next {

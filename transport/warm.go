@@ -18,7 +18,8 @@ import (
 // speaks HTTP/2; those that it has already are looked at and count. Only scheme and host of a URL matter.
 //
 // It returns when all is done or ctx ends, with the errors of all that failed, joined; each names its URL's origin. To ask
-// for more of an origin than MaxConnsPerHost, MaxIdleConnsPerHost or MaxIdleConns allow is an error, and makes none.
+// for more of an origin than MaxConnsPerHost, MaxIdleConnsPerHost or MaxIdleConns allow is an error, [ErrPoolExhausted], and
+// makes none; a malformed URL is [ErrInvalidRequest].
 // Dials under way when ctx ends go on, and their connections become idle.
 func (t *Transport) Warm(ctx context.Context, urls ...string) error {
 	type target struct {
@@ -61,21 +62,23 @@ func (t *Transport) Warm(ctx context.Context, urls ...string) error {
 func (t *Transport) warmRequest(ctx context.Context, s string) (*http.Request, *url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err // the URL itself may hold secrets
+		why := ""
+		// The URL itself may hold secrets, and what is wrong with it may quote a part of a password.
+		if e, ok := errors.AsType[*url.Error](err); ok && !strings.Contains(s, "@") {
+			why = ": " + e.Err.Error()
 		}
-		return nil, nil, fmt.Errorf("malformed URL: %w: want one like https://api.example.com", err)
+		return nil, nil, invalid("malformed URL%s: want one like https://api.example.com", why)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		named, _, _ := strings.Cut(s, "?")
-		if strings.Contains(named, "@") {
-			named = u.Scheme + "://..." // credentials are not for logs
+		if u.Opaque != "" || strings.Contains(named, "@") {
+			named = u.Scheme + ":..." // credentials are not for logs
 		}
-		return nil, nil, fmt.Errorf("%q: want http or https, and a host, as in https://api.example.com", named)
+		return nil, nil, invalid("%q: want http or https, and a host, as in https://api.example.com", named)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.Scheme+"://"+u.Host+"/", nil)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s://%s: %w", u.Scheme, u.Host, err)
+		return nil, nil, invalid("%s://%s: %v", u.Scheme, u.Host, err)
 	}
 	proxy, err := t.proxyOf(req)
 	if err != nil {
@@ -122,13 +125,14 @@ func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL,
 		}
 		if name, most := t.mostToWarm(); want > most {
 			t.mu.Unlock()
-			return warmError(o, fmt.Errorf("%d connections asked for, but %s is %d", want, name, most))
+			return warmError(o, fmt.Errorf("%w: %d connections asked for, but %s is %d", ErrPoolExhausted, want, name, most))
 		}
-		missing := want - o.usable() - len(o.dials)
-		if missing <= 0 && len(o.dials) == 0 {
+		usable := o.usable()
+		if usable >= want { // others' dials are no concern of this
 			t.mu.Unlock()
 			return nil
 		}
+		missing := want - usable - len(o.dials)
 		for ; missing > 0 && t.room(o); missing-- {
 			t.beginDial(o, ctx)
 		}
@@ -142,7 +146,7 @@ func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL,
 		switch {
 		case missing <= 0:
 		case closing == 0 && len(dials) == 0:
-			return warmError(o, fmt.Errorf("no room for %d more connections: MaxConnsPerHost is %d, MaxConns is %d", missing, t.cfg.MaxConnsPerHost, t.cfg.MaxConns))
+			return warmError(o, fmt.Errorf("%w: no room for %d more connections: MaxConnsPerHost is %d, MaxConns is %d", ErrPoolExhausted, missing, t.cfg.MaxConnsPerHost, t.cfg.MaxConns))
 		case closing > 0:
 			select {
 			case <-freed:

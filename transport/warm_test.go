@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ func TestWarmBeyondMaxConnsPerHostFailsOnHTTP1Only(t *testing.T) {
 			if (err == nil) != m.h2 {
 				t.Errorf("error %v", err)
 			}
-			if err != nil && !strings.Contains(err.Error(), "3 connections asked for, but MaxConnsPerHost is 2") {
+			if err != nil && !errors.Is(err, ErrPoolExhausted) || err != nil && !strings.Contains(err.Error(), "3 connections asked for, but MaxConnsPerHost is 2") {
 				t.Errorf("error %v", err)
 			}
 			if got := p.Stats(); m.h2 && got.Idle != 1 || got.Dialing != 0 {
@@ -25,6 +26,30 @@ func TestWarmBeyondMaxConnsPerHostFailsOnHTTP1Only(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The origin has the connection that was asked for, although it is in use and another one is being dialled.
+func TestWarmDoesNotWaitForADialThatItDoesNotNeed(t *testing.T) {
+	s := serve(t, plain)
+	p := newPool(t, plain, Config{})
+	end := p.underWay(t, s)
+	dialling, release := make(chan struct{}), make(chan struct{})
+	p.net.before = func(string) error {
+		close(dialling)
+		<-release
+		return errors.New("none of Warm's")
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.send(s.request(t.Context(), "POST", "second", noBody)) }()
+	<-dialling
+	if err := p.Warm(t.Context(), s.url); err != nil {
+		t.Error(err)
+	}
+	close(release)
+	<-done
+	if err := end(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestWarmBeyondTheIdleLimitsDialsNothing(t *testing.T) {
@@ -52,7 +77,7 @@ func TestWarmBeyondMaxConnsMakesThoseThatThereIsRoomForFirst(t *testing.T) {
 		s := serve(t, m)
 		p := newPool(t, m, Config{MaxConns: 2})
 		err := p.Warm(t.Context(), s.url, s.url, s.url)
-		if err == nil || !strings.Contains(err.Error(), "no room for 1 more") || !strings.Contains(err.Error(), "MaxConns is 2") {
+		if !errors.Is(err, ErrPoolExhausted) || !strings.Contains(err.Error(), "no room for 1 more") || !strings.Contains(err.Error(), "MaxConns is 2") {
 			t.Errorf("error %v", err)
 		}
 		if got := p.Stats(); got.Idle != 2 || got.Dialing != 0 {
