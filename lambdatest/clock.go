@@ -46,7 +46,7 @@ func (f *Function) AdvanceClock(d time.Duration) error {
 	for tries := 0; errors.Is(err, errBusy) && tries < 10; tries++ {
 		// It has no event, so it comes to rest again.
 		if err = f.process.thaw(); err == nil {
-			err = f.process.freeze(ctx)
+			err = f.process.freeze(ctx, f.stopping)
 		}
 		if err == nil {
 			err = f.process.setClockAhead(ahead)

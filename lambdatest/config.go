@@ -103,17 +103,20 @@ func (c Config) withDefaults() (Config, error) {
 			fault("Config.Env sets %s, which the emulation sets itself", key)
 		}
 	}
+	negative := func(name string, value, byDefault any) {
+		fault("Config.%s is %v: want a positive value, or 0 for %v", name, value, byDefault)
+	}
 	if c.MemoryMB < 0 {
-		fault("Config.MemoryMB is %d", c.MemoryMB)
+		negative("MemoryMB", c.MemoryMB, DefaultMemoryMB)
 	}
 	if c.Timeout < 0 {
-		fault("Config.Timeout is %v", c.Timeout)
+		negative("Timeout", c.Timeout, DefaultTimeout)
 	}
 	if c.InitTimeout < 0 {
-		fault("Config.InitTimeout is %v", c.InitTimeout)
+		negative("InitTimeout", c.InitTimeout, DefaultInitTimeout)
 	}
 	if c.Concurrency < 0 {
-		fault("Config.Concurrency is %d", c.Concurrency)
+		negative("Concurrency", c.Concurrency, DefaultConcurrency)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return Config{}, err

@@ -30,9 +30,22 @@ type FunctionError struct {
 
 func (e *FunctionError) Error() string {
 	if e.Type == "" {
-		return "lambdatest: function error: " + e.Message
+		return "lambdatest: function error: " + e.reason()
 	}
-	return "lambdatest: function error " + e.Type + ": " + e.Message
+	return "lambdatest: function error " + e.reason()
+}
+
+// reason is type and message, as far as the function gave them.
+func (e *FunctionError) reason() string {
+	switch {
+	case e.Type == "" && e.Message == "":
+		return "no reason given"
+	case e.Type == "":
+		return e.Message
+	case e.Message == "":
+		return e.Type
+	}
+	return e.Type + ": " + e.Message
 }
 
 // InitError is an initialization that failed and said so, by POST to /runtime/init/error.
@@ -42,7 +55,7 @@ type InitError struct {
 }
 
 func (e *InitError) Error() string {
-	return fmt.Sprintf("lambdatest: init failed: %s: %s%s", e.Err.Type, e.Err.Message, ending(e.Output))
+	return "lambdatest: init failed: " + e.Err.reason() + ending(e.Output)
 }
 
 // Unwrap returns what the function reported.

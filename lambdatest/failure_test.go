@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,25 @@ func TestInitThatReportsItsErrorAndHangsIsKilled(t *testing.T) {
 	_, err := lambdatest.Start(t.Context(), config(t, "init-error-hang"))
 	if e := as[*lambdatest.InitError](t, err); e.Err.Message != "not JSON" {
 		t.Errorf("reported is %+v", e.Err)
+	}
+}
+
+func TestFunctionErrorSaysWhatItWasTold(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		reported lambdatest.FunctionError
+		want     string
+	}{
+		{lambdatest.FunctionError{Type: "Oops", Message: "it broke"}, "Oops: it broke"},
+		{lambdatest.FunctionError{Type: "Oops"}, "Oops"},
+		{lambdatest.FunctionError{Message: "it broke"}, "it broke"},
+		{lambdatest.FunctionError{}, "no reason given"},
+	} {
+		for _, err := range []error{&tt.reported, &lambdatest.InitError{Err: &tt.reported}} {
+			if got := err.Error(); !strings.HasSuffix(got, " "+tt.want) {
+				t.Errorf("%q does not end with %q", got, tt.want)
+			}
+		}
 	}
 }
 
@@ -151,6 +171,25 @@ func TestHandlerThatHangsTimesOutAndEndsTheEnvironment(t *testing.T) {
 	as[*lambdatest.TimeoutError](t, fn.Err())
 }
 
+// Events are refused from the timeout on, before the process has ended and all of its output is there.
+func TestErrorOfAnEventAfterATimeoutCanBeLookedAtAtOnce(t *testing.T) {
+	t.Parallel()
+	cfg := config(t, "lambda")
+	cfg.Timeout = 200 * time.Millisecond
+	fn := start(t, cfg)
+	if _, err := fn.Send(payload(t, event{Do: "hang"})); err != nil {
+		t.Fatal(err)
+	}
+	for fn.Err() == nil {
+		if _, err := fn.Send(payload(t, event{Do: "echo"})); err != nil {
+			if e := as[*lambdatest.TimeoutError](t, err); !strings.Contains(e.Error(), "Task timed out") { // the race detector watches
+				t.Errorf("error is %v", e)
+			}
+		}
+		runtime.Gosched()
+	}
+}
+
 func TestFunctionThatAnswersAndPollsNoMoreTimesOut(t *testing.T) {
 	t.Parallel()
 	cfg := config(t, "answers-once")
@@ -199,7 +238,7 @@ func TestConfigFaultsAreReportedTogether(t *testing.T) {
 	}
 	for _, want := range []string{
 		"Path is empty", "KEY=value", "AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_MAX_CONCURRENCY",
-		"MemoryMB is -1", "Timeout is -1ns", "InitTimeout is -2ns", "Concurrency is -3",
+		"MemoryMB is -1: want a positive value, or 0 for 128", "Timeout is -1ns: want", "InitTimeout is -2ns: want", "Concurrency is -3: want",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error lacks %q:\n%v", want, err)

@@ -35,7 +35,7 @@ func (f *Function) Freeze(ctx context.Context) error {
 	f.queue.hold()
 	err := f.awaitIdle(ctx)
 	if err == nil {
-		if err = f.process.freeze(ctx); err != nil {
+		if err = f.process.freeze(ctx, f.stopping); err != nil {
 			_ = f.process.thaw()
 		}
 	}
@@ -96,8 +96,9 @@ func (f *Function) Thaw() error {
 	return nil
 }
 
-// freeze stops the group and waits until all of it has stopped. If ctx ends first the group may be stopped or not.
-func (p *process) freeze(ctx context.Context) error {
+// freeze stops the group and waits until all of it has stopped. If ctx ends first, or stopping is closed, the group may be
+// stopped or not.
+func (p *process) freeze(ctx context.Context, stopping <-chan struct{}) error {
 	if err := p.suspend(); err != nil {
 		return errExited
 	}
@@ -114,6 +115,8 @@ func (p *process) freeze(ctx context.Context) error {
 		case <-timer.C:
 		case <-p.exited:
 			return errExited
+		case <-stopping:
+			return ErrStopped
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

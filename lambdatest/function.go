@@ -180,6 +180,10 @@ func (f *Function) Stop(ctx context.Context) error {
 		defer func() { <-f.control }()
 	case <-f.done:
 		return nil
+	case <-ctx.Done(): // while another call holds it
+		f.kill(ErrStopped)
+		<-f.done
+		return stopInterrupted(ctx)
 	}
 
 	f.because(ErrStopped)
@@ -198,11 +202,15 @@ func (f *Function) Stop(ctx context.Context) error {
 		return nil
 	case <-timeout.C:
 	case <-ctx.Done():
-		err = fmt.Errorf("lambdatest: stop: the process was killed: %w", context.Cause(ctx))
+		err = stopInterrupted(ctx)
 	}
 	f.process.kill()
 	<-f.done
 	return err
+}
+
+func stopInterrupted(ctx context.Context) error {
+	return fmt.Errorf("lambdatest: stop: the process was killed: %w", context.Cause(ctx))
 }
 
 // Done is closed when the environment has ended and nothing of it is left.

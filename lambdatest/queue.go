@@ -340,6 +340,10 @@ func (q *queue) initFailure() (e *FunctionError, polls int) {
 
 // end refuses further events for the given reason and leaves what is running alone.
 func (q *queue) end(reason error) {
+	if e, ok := errors.AsType[*TimeoutError](reason); ok {
+		own := *e // whoever is refused sees it at once, and the other has no output yet
+		reason = &own
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refuse == nil {

@@ -94,6 +94,39 @@ func TestStopKillsWhenItsContextEnds(t *testing.T) {
 	}
 }
 
+func TestStopKillsWhenItsContextEndsWhileAnotherCallIsUnderWay(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("no SIGTERM")
+	}
+	const attempts = 5 // on a busy machine the first Stop may be over by then
+	for range attempts {
+		fn := start(t, config(t, "sigterm"))
+		var first sync.WaitGroup
+		first.Go(func() {
+			if err := fn.Stop(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		for !strings.Contains(fn.Output(), "callback ran") && fn.Err() == nil {
+			runtime.Gosched()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		err := fn.Stop(ctx)
+		select {
+		case <-fn.Done():
+		default:
+			t.Error("stopped, but not done")
+		}
+		first.Wait()
+		if errors.Is(err, context.Canceled) {
+			return
+		}
+	}
+	t.Errorf("in %d attempts no Stop ended with its context", attempts)
+}
+
 func TestStopAfterTheEndIsNoError(t *testing.T) {
 	t.Parallel()
 	fn := start(t, config(t, "lambda"))
