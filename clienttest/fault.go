@@ -29,8 +29,8 @@ type exchange struct {
 	undone <-chan struct{} // closed when the fault is taken back
 }
 
-// StallBeforeHeader is an answer that does not come: the request is read by nobody and not handled. The connection is
-// fine, so on HTTP/2 a PING is answered. When the fault is undone, the request is handled.
+// StallBeforeHeader is an answer that does not come: the request is read by nobody. The connection is fine, so on HTTP/2 a
+// PING is answered. When the fault is undone, or the client gives up, the request is handled.
 func StallBeforeHeader() Fault {
 	return Fault{"StallBeforeHeader", func(x *exchange) {
 		x.wait(nil)
@@ -94,7 +94,8 @@ func Redirect(status int, location string) Fault {
 	}}
 }
 
-// Delay is an answer that comes d later, in real time, or when the fault is undone.
+// Delay is an answer that comes d later, in real time, or when the fault is undone. The request is handled then, or when the
+// client gives up.
 func Delay(d time.Duration) Fault {
 	return Fault{fmt.Sprintf("Delay(%v)", d), func(x *exchange) {
 		timer := time.NewTimer(d)

@@ -53,6 +53,10 @@ func DefaultDecide(a Attempt) Decision {
 // An error says that the request was not processed, or that it would only come again, by methods Unprocessed() bool and
 // Permanent() bool, somewhere in its tree; those of package transport and *[Error] do.
 //
+// Of a RoundTripper whose errors do not say so, such as [http.Transport], a *[net.OpError] of a dial and a *[net.DNSError] are
+// taken to be of the request's own connection. A body that is read from another service must not fail with these as they
+// are.
+//
 // If an [http.Client] has followed a redirect, its error is that of another request, and req was processed. The URL in a
 // *[url.Error] tells, unless a server redirects to the very same one: turn redirects off where that may be.
 func SafeToRetry(req *http.Request, err error) bool {

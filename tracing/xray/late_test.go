@@ -72,6 +72,24 @@ func TestAnExchangeThatEndsAfterItsSegmentIsSentAlone(t *testing.T) {
 	}
 }
 
+func TestAnExchangeThatEndsAfterAllAboveItIsSentAlone(t *testing.T) {
+	t.Parallel()
+	d := listen(t)
+	srv := serve(t, "h1", echoTrace, transport.Config{})
+	ctx, seg := awsxray.BeginSegment(d.context(t, true), "program")
+	ctx, step := awsxray.BeginSubsegment(ctx, "step")
+	resp := srv.open(t, ctx)
+	step.Close(nil)
+	seg.Close(nil)
+	waitUntilSent(t, seg)
+	before := d.documents(t)
+	finish(t, resp)
+	after := d.received(t) // as they were sent: putting them together would hide that one came twice
+	if len(before) != 1 || len(after) != 1 || after[0].Name != srv.name || after[0].InProgress || after[0].ParentID != step.ID || after[0].TraceID != seg.TraceID {
+		t.Errorf("documents %+v, then %+v, want the segment, then the exchange alone, complete, below %s", before, after, step.ID)
+	}
+}
+
 // waitUntilSent waits for the goroutine in which the SDK sends a segment that was closed before what is below it. The SDK gives
 // no other sign.
 func waitUntilSent(t testing.TB, seg *awsxray.Segment) {

@@ -133,11 +133,18 @@ func (tracer) End(ctx context.Context, e tracing.Exchange) {
 // What is above may have been sent already, with this subsegment in progress. Then this is sent alone: closing would
 // have all of it sent again, with this subsegment in it twice.
 func (s *subsegment) close() {
-	if s.parent != nil && sent(s.parent) {
+	if s.parent != nil && (sent(s.parent) || over(s.parent) && sent(s.parent.ParentSegment)) {
 		s.CloseAndStream(nil)
 	} else {
 		s.Close(nil)
 	}
+}
+
+// over reports whether seg has been closed. A subsegment that has not waits for this one, whatever became of the root.
+func over(seg *sdk.Segment) bool {
+	seg.RLock()
+	defer seg.RUnlock()
+	return !seg.InProgress
 }
 
 // sent reports whether the SDK has sent seg, or will whatever is open below it. With a segment of BeginSegment it does so when
