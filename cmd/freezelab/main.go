@@ -76,6 +76,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitOK
 	}
+	if err := creatable(opts.html); err != nil {
+		fmt.Fprintf(stderr, "freezelab: -html: %v\n", err)
+		return exitUsage
+	}
 	rep, err := carryOut(ctx, opts, stderr)
 	if ctx.Err() != nil {
 		fmt.Fprintln(stderr, "freezelab: interrupted")

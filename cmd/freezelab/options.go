@@ -248,6 +248,9 @@ var (
 		"trust-idle", "verify-after", "verify-timeout", "list"}
 )
 
+// runtimeVariables are those that package lambdatest reserves.
+var runtimeVariables = []string{"AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_MAX_CONCURRENCY"}
+
 // parseOwn reads what is for a run of a user's function, and returns all faults.
 func (o *options) parseOwn(eventsFile, faultName, hopName string, resolve []string) (errs []error) {
 	wrong, why := ownFlags, "needs -bootstrap"
@@ -305,8 +308,13 @@ func (o *options) parseOwn(eventsFile, faultName, hopName string, resolve []stri
 		o.resolve[host] = addr
 	}
 	for _, pair := range o.env {
-		if key, _, _ := strings.Cut(pair, "="); slices.Contains(proxyVariables, key) {
+		switch key, _, ok := strings.Cut(pair, "="); {
+		case !ok || key == "":
+			errs = append(errs, errors.New("-env: want KEY=value")) // what is there may be a secret
+		case slices.Contains(proxyVariables, key):
 			errs = append(errs, fmt.Errorf("-env %s: the lab sets that, or it would not see the requests", key))
+		case slices.Contains(runtimeVariables, key):
+			errs = append(errs, fmt.Errorf("-env %s: the emulated runtime sets that itself", key))
 		}
 	}
 	return errs

@@ -67,6 +67,7 @@ func TestWrongFlagsAreNamedAllAtOnce(t *testing.T) {
 		{[]string{"-n", "0"}, []string{"-n is 0: want 1 or more"}},
 		{[]string{"-n", "many"}, []string{`"many"`, "-n"}},
 		{[]string{"-nope"}, []string{"-nope"}},
+		{[]string{"-html", "no-such-folder/report.html"}, []string{"-html", "no-such-folder"}},
 		{[]string{"now"}, []string{`unexpected argument "now"`}},
 		{[]string{"-cases", "("}, []string{"-cases", "missing closing )"}},
 		{[]string{"-cases", "nothing"}, []string{"no case is left", `"nothing"`}},
@@ -88,6 +89,7 @@ func TestWrongFlagsAreNamedAllAtOnce(t *testing.T) {
 		{[]string{"-bootstrap", self, "-hop", "nat", "-fault", "fin"}, []string{"want one of them"}},
 		{[]string{"-bootstrap", self, "-fake-clock", "-freeze", "1500ms"}, []string{"whole seconds"}},
 		{[]string{"-bootstrap", self, "-resolve", "here", "-resolve", "a=b"}, []string{`-resolve "here": want host=address:port`, `-resolve "a=b"`}},
+		{[]string{"-bootstrap", self, "-env", "secret", "-env", "AWS_LAMBDA_RUNTIME_API=x"}, []string{"-env: want KEY=value", "-env AWS_LAMBDA_RUNTIME_API: "}},
 		{[]string{"-bootstrap", self, "-env", "NO_PROXY=*", "-env", "https_proxy="}, []string{"-env NO_PROXY: the lab sets that", "-env https_proxy"}},
 		{[]string{"-bootstrap", self, "-function-timeout", "-1s"}, []string{"-function-timeout is -1s"}},
 	} {

@@ -259,6 +259,28 @@ func selfContained(t *testing.T, file string) string {
 	return string(b)
 }
 
+func TestAPageIsTriedBeforeTheLabRunsAndLeftAsItIs(t *testing.T) {
+	dir := t.TempDir()
+	kept, missing := filepath.Join(dir, "kept.html"), filepath.Join(dir, "missing.html")
+	if err := os.WriteFile(kept, []byte("of last time"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", kept, missing} {
+		if err := creatable(name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if b, err := os.ReadFile(kept); err != nil || string(b) != "of last time" {
+		t.Errorf("the page of last time is %q, %v", b, err)
+	}
+	if _, err := os.Stat(missing); !os.IsNotExist(err) {
+		t.Errorf("a page is there before the lab has run: %v", err)
+	}
+	if err := creatable(dir); err == nil {
+		t.Error("a folder can be written")
+	}
+}
+
 func TestPageOfTheLabRenders(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.html")
 	runJSON(t, "-cases ^(nat/h1/post|fin/h2/get|burst/10)$ -slow-n 3 -n 3 -html "+file)
