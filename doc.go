@@ -10,8 +10,8 @@
 //
 //	connection closed while       a POST that cannot be         found by a look at the socket
 //	frozen (FIN, RST)             replayed fails: EOF           before it is used; none fails
-//	flow forgotten by a NAT,      a POST fails: reset; or       proven alive first, or a fresh
-//	or dropped in silence         hangs until a timeout         connection is used
+//	flow forgotten by a NAT,      a POST fails: reset; or       idle for 10s (HTTP/2): proven alive
+//	or dropped in silence         hangs until a timeout         first; for 2m: a fresh connection
 //	clock of the idle limit       wall                          wall and monotonic, the larger
 //	idle limit                    90s                           5m, and what Keep-Alive says
 //	lifetime of a connection      no limit                      15m, less up to 10 %
