@@ -168,6 +168,7 @@ func TestHandlerThatHangsTimesOutAndEndsTheEnvironment(t *testing.T) {
 	if as[*lambdatest.TimeoutError](t, sendErr); !strings.Contains(sendErr.Error(), "not delivered") {
 		t.Errorf("error of the event that waited is %v", sendErr)
 	}
+	<-fn.Done()
 	as[*lambdatest.TimeoutError](t, fn.Err())
 }
 
@@ -187,6 +188,10 @@ func TestErrorOfAnEventAfterATimeoutCanBeLookedAtAtOnce(t *testing.T) {
 			}
 		}
 		runtime.Gosched()
+	}
+	_, err := fn.Send(payload(t, event{Do: "echo"}))
+	if e := as[*lambdatest.TimeoutError](t, err); !strings.Contains(e.Output, "hanging") {
+		t.Errorf("at the end the output is %q", e.Output)
 	}
 }
 

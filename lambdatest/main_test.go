@@ -166,6 +166,7 @@ func handle(ctx context.Context, e event) (any, error) {
 		fmt.Fprintln(os.Stderr, "out of disk")
 		os.Exit(3)
 	case "hang":
+		fmt.Fprintln(os.Stderr, "hanging")
 		hang()
 	case "get": // returns when the test lets it
 		res, err := http.Get(e.URL)

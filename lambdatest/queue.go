@@ -347,8 +347,12 @@ func (q *queue) end(reason error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.refuse == nil {
-		q.refuse = fmt.Errorf("lambdatest: event not delivered: %w", reason)
+		q.refuse = notDelivered(reason)
 	}
+}
+
+func notDelivered(reason error) error {
+	return fmt.Errorf("lambdatest: event not delivered: %w", reason)
 }
 
 // close completes everything that is not: the environment is gone, for the given reason.
@@ -356,6 +360,9 @@ func (q *queue) close(reason error) {
 	q.end(reason)
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if e, ok := errors.AsType[*TimeoutError](reason); ok && errors.As(q.refuse, new(*TimeoutError)) {
+		q.refuse = notDelivered(e) // with the output, from now on
+	}
 	if q.current != nil {
 		q.current.timer.Stop()
 	}

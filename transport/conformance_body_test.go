@@ -123,8 +123,8 @@ func TestRequestBodyIsSentAsByHTTPTransport(t *testing.T) {
 	})
 }
 
-// Of a body in memory net/http sends nothing before it has seen its end, and so nothing of one whose length is wrong.
-func TestNothingIsSentOfABodyInMemoryThatIsLongerThanItsContentLength(t *testing.T) {
+// Of a short body in memory net/http sends nothing before it has seen its end, and so nothing of one whose length is wrong.
+func TestNothingIsSentOfAShortBodyInMemoryThatIsLongerThanItsContentLength(t *testing.T) {
 	for _, m := range h1Modes {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()

@@ -56,6 +56,9 @@ func (t *Transport) beginDial(o *origin, ctx context.Context) *dial {
 // remove takes a dial that has ended out of its origin's. Transport.mu is held.
 func (d *dial) remove() {
 	o := d.origin
+	if w := o.waiters.find(d.waiter); w != nil {
+		w.dialing = false
+	}
 	for i, other := range o.dials {
 		if other == d {
 			last := len(o.dials) - 1

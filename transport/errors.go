@@ -18,7 +18,7 @@ var (
 	// AcquireTimeout or MaxWaitersPerHost; and of Warm that is asked for more connections than the limits allow.
 	ErrPoolExhausted error = &timeoutError{"transport: pool exhausted"}
 
-	// ErrInvalidRequest is the error of a request that is not sent because it is incomplete or malformed, and of a URL
+	// ErrInvalidRequest is the error of a request that the pool refuses because it is incomplete or malformed, and of a URL
 	// given to Warm that is.
 	ErrInvalidRequest = errors.New("transport: invalid request")
 )

@@ -200,7 +200,8 @@ func (a *attempt) prepare() *http.Request {
 		return req
 	}
 	length, inMemory := inMemory(a.body)
-	wrong := inMemory && req.ContentLength > 0 && req.ContentLength != length // net/http says so before it sends a byte
+	// Of a body that is short and in memory, net/http sends nothing before it has found that its length is another.
+	wrong := inMemory && req.ContentLength > 0 && req.ContentLength != length && len(req.TransferEncoding) == 0
 	switch {
 	case !inMemory, req.GetBody == nil && !wrong:
 		a.out = &outgoing{Request: *req}

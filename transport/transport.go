@@ -144,9 +144,6 @@ func (t *Transport) Reset() {
 			d.reset = true
 			d.cancel(errReset)
 		}
-		for w := o.waiters.first; w != nil; w = w.next {
-			w.dialing = false // each gets one of its own again
-		}
 	}
 	t.pumpAll()
 	t.unlock()

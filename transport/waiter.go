@@ -40,7 +40,7 @@ type waiter struct {
 
 	next, prev *waiter
 	queued     bool
-	dialing    bool // a dial was begun for it
+	dialing    bool // a dial that was begun for it is under way
 
 	done  chan struct{} // closed on delivery
 	grant grant         // valid once done is closed
@@ -124,7 +124,7 @@ func (q *waiterQueue) find(done chan struct{}) *waiter {
 	return nil
 }
 
-// undialed returns the first waiter that no dial was begun for, or nil.
+// undialed returns the first waiter without a dial of its own, or nil.
 func (q *waiterQueue) undialed() *waiter {
 	for w := q.first; w != nil; w = w.next {
 		if !w.dialing {

@@ -112,7 +112,9 @@ func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL,
 	}
 
 	// Of an origin whose protocol is not known the first dial tells how many are needed. Another request's dial may
-	// tell as well, or change what was known, so this is decided anew after each round.
+	// tell as well, or change what was known, so this is decided anew after each round. The failure of another's dial, which may
+	// be from before a freeze, is none of this.
+	own := make(map[*dial]bool)
 	for range warmRounds + count {
 		t.mu.Lock()
 		if t.shut {
@@ -134,7 +136,7 @@ func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL,
 		}
 		missing := want - usable - len(o.dials)
 		for ; missing > 0 && t.room(o); missing-- {
-			t.beginDial(o, ctx)
+			own[t.beginDial(o, ctx)] = true
 		}
 		dials := slices.Clone(o.dials)
 		freed, closing := t.freed, t.closing
@@ -157,7 +159,7 @@ func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL,
 		for _, d := range dials {
 			select {
 			case <-d.done:
-				if d.err != nil && !d.reset { // there will be another one
+				if d.err != nil && own[d] && !d.reset { // else there will be another one
 					return d.err
 				}
 			case <-ctx.Done():

@@ -1,9 +1,11 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -50,6 +52,44 @@ func TestWarmDoesNotWaitForADialThatItDoesNotNeed(t *testing.T) {
 	if err := end(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A dial from before a freeze, whose time is up at the thaw, is not Warm's.
+func TestWarmDialsAnewAfterTheDialOfAnotherHasFailed(t *testing.T) {
+	forModes(t, modes, func(t *testing.T, m mode) {
+		s := serve(t, m)
+		p := newPool(t, m, Config{})
+		var dials atomic.Int32
+		dialling, fail := make(chan struct{}), make(chan struct{})
+		p.net.before = func(string) error {
+			if dials.Add(1) == 1 {
+				close(dialling)
+				<-fail
+				return errors.New("too late")
+			}
+			return nil
+		}
+		ctx, giveUp := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- p.send(s.request(ctx, "POST", "first", noBody)) }()
+		<-dialling
+		giveUp()
+		<-done
+		go func() { done <- p.Warm(t.Context(), s.url) }()
+		o := p.originOf(t, s.request(t.Context(), "GET", "", noBody))
+		eventually(t, "Warm has begun", func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return o.pins > 0
+		})
+		close(fail)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if got := p.Stats(); got.Idle != 1 || got.Dials != 2 {
+			t.Errorf("after Warm: %+v", got.Origin)
+		}
+	})
 }
 
 func TestWarmBeyondTheIdleLimitsDialsNothing(t *testing.T) {

@@ -75,7 +75,10 @@ func creatable(name string) error {
 	if name == "" {
 		return nil
 	}
-	_, err := os.Stat(name)
+	info, err := os.Lstat(name)
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil // a link, a pipe: trying would change something
+	}
 	f, openErr := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
 	if openErr != nil {
 		return openErr

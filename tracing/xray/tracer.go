@@ -140,7 +140,8 @@ func (s *subsegment) close() {
 	}
 }
 
-// over reports whether seg has been closed. A subsegment that has not waits for this one, whatever became of the root.
+// over reports whether seg has been closed. A subsegment that has not waits for this one, whatever became of the root. What is
+// between it and the root the SDK does not tell.
 func over(seg *sdk.Segment) bool {
 	seg.RLock()
 	defer seg.RUnlock()
