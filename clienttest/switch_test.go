@@ -121,12 +121,29 @@ func TestRefusedConnections(t *testing.T) {
 		undo()
 		undo()
 		mustGet(t, c, d.URL+"/again")
-		d.AssertConnections(t, 2)
+		assertUsed(t, d, c, 2)
 	})
 }
 
-// dialsMore reports whether c is net/http's own client. Over HTTP/2 that may dial more than it needs, when a GOAWAY comes
-// just then or streams are limited, and goes on dialling after the requests are answered.
+// assertUsed checks that n connections carried requests, and unless c dials more than it needs, that there were no others.
+func assertUsed(t *testing.T, d *clienttest.Server, c *http.Client, n int) {
+	t.Helper()
+	used := 0
+	for _, conn := range d.Connections() {
+		if len(conn.Requests) > 0 {
+			used++
+		}
+	}
+	if used != n {
+		t.Errorf("%d connections were used, want %d:\n%v", used, n, d)
+	}
+	if !dialsMore(c) {
+		d.AssertConnections(t, n)
+	}
+}
+
+// dialsMore reports whether c is net/http's own client. Over HTTP/2 that may dial more than it needs, when a connection
+// ends just then or streams are limited, and goes on dialling after the requests are answered.
 func dialsMore(c *http.Client) bool {
 	_, ok := c.Transport.(*http.Transport)
 	return ok
@@ -137,18 +154,7 @@ func TestGOAWAYRetiresAConnectionAndLosesNothing(t *testing.T) {
 	each(t, http2Protocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
 		used := func(want int) {
 			t.Helper()
-			n := 0
-			for _, conn := range d.Connections() {
-				if len(conn.Requests) > 0 {
-					n++
-				}
-			}
-			if n != want {
-				t.Errorf("%d connections were used, want %d:\n%v", n, want, d)
-			}
-			if !dialsMore(c) {
-				d.AssertConnections(t, want)
-			}
+			assertUsed(t, d, c, want)
 		}
 		mustGet(t, c, d.URL+"/idle")
 		if n := d.GoAway(); n != 1 {
