@@ -732,14 +732,13 @@ func TestWarmMakesTheFirstRequestCheap(t *testing.T) {
 func TestWarmNamesEveryOriginThatFailed(t *testing.T) {
 	t.Parallel()
 	d := newDownstream(t, h1, func(http.ResponseWriter, *http.Request) {})
-	gone := newDownstream(t, h1, func(http.ResponseWriter, *http.Request) {})
-	gone.Close()
+	gone := "http://" + refusing(t)
 	c := d.thaw(t, transport.Config{})
-	err := c.Warm(t.Context(), d.URL, gone.URL, "http://[", "gopher://old.test")
+	err := c.Warm(t.Context(), d.URL, gone, "http://[", "gopher://old.test")
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{gone.URL, "malformed URL", "gopher://old.test"} {
+	for _, want := range []string{gone, "malformed URL", "gopher://old.test"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q does not name %s", err, want)
 		}

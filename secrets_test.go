@@ -28,6 +28,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/thawhttp/thaw/client"
+	"github.com/thawhttp/thaw/internal/faultnet"
 	"github.com/thawhttp/thaw/internal/xraydaemon"
 	"github.com/thawhttp/thaw/metrics"
 	"github.com/thawhttp/thaw/tracing"
@@ -205,15 +206,15 @@ func listen(t *testing.T, handle func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// refusing returns an address that nobody listens on.
-func refusing(t *testing.T) string {
+// refusing returns an address at which connections are refused.
+func refusing(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, end, err := faultnet.Unheard()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(end)
+	return addr
 }
 
 // silence reads what comes and says nothing.

@@ -87,12 +87,7 @@ func TestUnencryptedHTTP2ToAServerWithoutItFails(t *testing.T) {
 }
 
 func TestDialFaultsAreToldAsByHTTPTransport(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	refusing := l.Addr().String()
-	l.Close()
+	refusing := unheard(t)
 	post := func(t *testing.T, base string) *http.Request { return request(t, "POST", base, payload()) }
 	dial := func(f func() (net.Conn, error)) func(*transport.Config) {
 		return func(c *transport.Config) {

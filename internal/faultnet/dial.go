@@ -21,3 +21,26 @@ func DialDeaf(context.Context, string, string) (net.Conn, error) {
 	}()
 	return conn, nil
 }
+
+// Unheard returns a loopback address at which connections are refused, until close is called. A connection has its port, so
+// that no listener is given it meanwhile, as the port of one that was closed may be.
+func Unheard() (addr string, close func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	defer l.Close()
+	near, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return "", nil, err
+	}
+	far, err := l.Accept()
+	if err != nil {
+		near.Close()
+		return "", nil, err
+	}
+	return near.LocalAddr().String(), func() {
+		near.Close()
+		far.Close()
+	}, nil
+}
