@@ -37,6 +37,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/thawhttp/thaw/client"
+	"github.com/thawhttp/thaw/internal/faultnet"
 	"github.com/thawhttp/thaw/lambdahandler"
 	"github.com/thawhttp/thaw/metrics"
 	"github.com/thawhttp/thaw/retry"
@@ -732,7 +733,7 @@ func TestWarmMakesTheFirstRequestCheap(t *testing.T) {
 func TestWarmNamesEveryOriginThatFailed(t *testing.T) {
 	t.Parallel()
 	d := newDownstream(t, h1, func(http.ResponseWriter, *http.Request) {})
-	gone := "http://" + refusing(t)
+	gone := "http://" + faultnet.Unheard(t)
 	c := d.thaw(t, transport.Config{})
 	err := c.Warm(t.Context(), d.URL, gone, "http://[", "gopher://old.test")
 	if err == nil {

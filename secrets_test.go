@@ -206,17 +206,6 @@ func listen(t *testing.T, handle func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// refusing returns an address at which connections are refused.
-func refusing(t testing.TB) string {
-	t.Helper()
-	addr, end, err := faultnet.Unheard()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(end)
-	return addr
-}
-
 // silence reads what comes and says nothing.
 func silence(c net.Conn) { io.Copy(io.Discard, c) }
 
@@ -298,7 +287,7 @@ func TestNoSecretComesOut(t *testing.T) {
 		{name: "RedirectOfABody", target: modern.URL + "/307", cfg: trusted, want: "ok"},
 		{name: "Leaked", target: plain.URL, want: "ok", leave: true},
 
-		{name: "Refused", target: "http://" + refusing(t), want: "refused"},
+		{name: "Refused", target: "http://" + faultnet.Unheard(t), want: "refused"},
 		{name: "NameNotFound", target: "http://nowhere.invalid", cfg: transport.Config{DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.DNSError{Err: "no such host", Name: "nowhere.invalid", IsNotFound: true}
 		}}, want: "no such host"},
@@ -332,7 +321,7 @@ func TestNoSecretComesOut(t *testing.T) {
 
 		{name: "ProxyRefuses", target: "https://api.test", cfg: through("http://" + raw(t, "HTTP/1.1 407 "+secret+"\r\nProxy-Authenticate: "+secret+"\r\nContent-Length: 0\r\n\r\n")), want: "407"},
 		{name: "ProxyTalksNonsense", target: "https://api.test", cfg: through("http://" + raw(t, secret+"\r\n\r\n")), want: "malformed"},
-		{name: "ProxyRefused", target: "https://api.test", cfg: through("http://" + refusing(t)), want: "refused"},
+		{name: "ProxyRefused", target: "https://api.test", cfg: through("http://" + faultnet.Unheard(t)), want: "refused"},
 		{name: "ProxyAnswers", target: "http://api.test", cfg: through("http://" + raw(t, ok+"Content-Length: 6\r\n\r\n"+secret)), want: "ok"},
 		{name: "ProxyWithoutTLS", target: "http://api.test", cfg: through("https://" + listen(t, func(c net.Conn) { io.WriteString(c, secret+secret) })), want: "proxyconnect"},
 		{name: "SOCKSRefuses", target: "http://api.test", cfg: through("socks5://" + listen(t, refuseSOCKS)), want: "refused the user name"},
@@ -475,7 +464,7 @@ func TestTheSecretsAreSent(t *testing.T) {
 		}
 	}
 	// What net/http puts into its error is the reason for ownError. If it is gone one day, so should be that.
-	_, err = c.Get("http://" + refusing(t) + "/?" + secret)
+	_, err = c.Get("http://" + faultnet.Unheard(t) + "/?" + secret)
 	if err == nil || !strings.Contains(err.Error(), secret) || strings.Contains(ownError(err), secret) {
 		t.Errorf("the error is %v", err)
 	}

@@ -99,10 +99,14 @@ func each(t *testing.T, over []clienttest.Protocol, f func(t *testing.T, d *clie
 	}
 }
 
+func speaksHTTP2(tr *http.Transport) bool {
+	return tr.Protocols.HTTP2() || tr.Protocols.UnencryptedHTTP2()
+}
+
 // plain returns a client of net/http's for d.
 func plain(t *testing.T, d *clienttest.Server) *http.Client {
 	tr := &http.Transport{TLSClientConfig: d.TLS(), Protocols: d.Protocols()}
-	if !tr.Protocols.HTTP2() && !tr.Protocols.UnencryptedHTTP2() {
+	if !speaksHTTP2(tr) {
 		// Its next request may come before a connection is back in the pool, and dial another.
 		tr.MaxConnsPerHost = 1
 	}

@@ -144,8 +144,8 @@ func assertUsed(t *testing.T, d *clienttest.Server, c *http.Client, n int) {
 // dialsMore reports whether c is net/http's own client. Over HTTP/2 that may dial more than it needs, when a connection
 // ends just then or streams are limited, and goes on dialling after the requests are answered.
 func dialsMore(c *http.Client) bool {
-	_, ok := c.Transport.(*http.Transport)
-	return ok
+	tr, ok := c.Transport.(*http.Transport)
+	return ok && speaksHTTP2(tr)
 }
 
 func TestGOAWAYRetiresAConnectionAndLosesNothing(t *testing.T) {

@@ -81,6 +81,15 @@ func TestSIGTERMCallbackRunsBeforeTheEnd(t *testing.T) {
 func TestStopKillsWhenItsContextEnds(t *testing.T) {
 	t.Parallel()
 	fn := start(t, config(t, "sigterm"))
+	err := stopAtOnce(t, fn)
+	if runtime.GOOS != "windows" && !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// stopAtOnce stops fn with a context that has ended.
+func stopAtOnce(t *testing.T, fn *lambdatest.Function) error {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := fn.Stop(ctx)
@@ -89,9 +98,7 @@ func TestStopKillsWhenItsContextEnds(t *testing.T) {
 	default:
 		t.Fatal("stopped, but not done")
 	}
-	if runtime.GOOS != "windows" && !errors.Is(err, context.Canceled) {
-		t.Errorf("error is %v", err)
-	}
+	return err
 }
 
 func TestStopKillsWhenItsContextEndsWhileAnotherCallIsUnderWay(t *testing.T) {
@@ -111,14 +118,7 @@ func TestStopKillsWhenItsContextEndsWhileAnotherCallIsUnderWay(t *testing.T) {
 		for !strings.Contains(fn.Output(), "callback ran") && fn.Err() == nil {
 			runtime.Gosched()
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		err := fn.Stop(ctx)
-		select {
-		case <-fn.Done():
-		default:
-			t.Error("stopped, but not done")
-		}
+		err := stopAtOnce(t, fn)
 		first.Wait()
 		if errors.Is(err, context.Canceled) {
 			return

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/thawhttp/thaw/internal/faultnet"
 	"github.com/thawhttp/thaw/transport"
 )
 
@@ -87,7 +88,7 @@ func TestUnencryptedHTTP2ToAServerWithoutItFails(t *testing.T) {
 }
 
 func TestDialFaultsAreToldAsByHTTPTransport(t *testing.T) {
-	refusing := unheard(t)
+	refusing := faultnet.Unheard(t)
 	post := func(t *testing.T, base string) *http.Request { return request(t, "POST", base, payload()) }
 	dial := func(f func() (net.Conn, error)) func(*transport.Config) {
 		return func(c *transport.Config) {

@@ -700,31 +700,15 @@ func TestFailedDialOfARequestThatGaveUpFailsNoOther(t *testing.T) {
 	forModes(t, []mode{{tls: true, h2: true}, h2c}, func(t *testing.T, m mode) {
 		s := serve(t, m)
 		p := newPool(t, m, Config{})
-		var dials atomic.Int32
-		dialling, fail := make(chan struct{}), make(chan struct{})
-		p.net.before = func(string) error {
-			if dials.Add(1) == 1 {
-				close(dialling)
-				<-fail
-				return errors.New("too late")
-			}
-			return nil
-		}
-		ctx, giveUp := context.WithCancel(t.Context())
-		done := make(chan error, 2)
-		go func() { done <- p.send(s.request(ctx, "POST", "first", noBody)) }()
-		<-dialling
-		giveUp()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Errorf("the first: %v", err)
-		}
+		fail := p.abandonDial(t, s)
+		done := make(chan error, 1)
 		go func() { done <- p.send(s.request(t.Context(), "POST", "second", streamed)) }()
 		eventually(t, "the second waits", func() bool { return p.Stats().Waiting == 1 })
-		close(fail)
+		fail()
 		if err := <-done; err != nil {
 			t.Errorf("the second: %v", err)
 		}
-		if n := dials.Load(); n != 2 {
+		if n := p.Stats().Dials; n != 2 {
 			t.Errorf("%d dials", n)
 		}
 	})

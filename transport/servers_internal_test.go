@@ -641,6 +641,31 @@ func (p *pool) underWay(t testing.TB, s *server) (end func() error) {
 	}
 }
 
+// abandonDial has a request begin the first dial, and give up. The function that it returns has that dial fail; later ones
+// are made.
+func (p *pool) abandonDial(t testing.TB, s *server) (fail func()) {
+	t.Helper()
+	var dials atomic.Int32
+	dialling, failing := make(chan struct{}), make(chan struct{})
+	p.net.before = func(string) error {
+		if dials.Add(1) == 1 {
+			close(dialling)
+			<-failing
+			return errors.New("too late")
+		}
+		return nil
+	}
+	ctx, giveUp := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.send(s.request(ctx, "POST", "first", noBody)) }()
+	<-dialling
+	giveUp()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first: %v", err)
+	}
+	return func() { close(failing) }
+}
+
 // fill makes n connections to s, which are idle then.
 func (p *pool) fill(t testing.TB, s *server, n int) {
 	t.Helper()

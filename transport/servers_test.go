@@ -24,7 +24,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/thawhttp/thaw/internal/faultnet"
 	"github.com/thawhttp/thaw/transport"
 )
 
@@ -300,17 +299,6 @@ func silent(t testing.TB) (addr string) {
 		}
 	})
 	return l.Addr().String()
-}
-
-// unheard returns an address at which connections are refused.
-func unheard(t testing.TB) string {
-	t.Helper()
-	addr, end, err := faultnet.Unheard()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(end)
-	return addr
 }
 
 // within fails the test if f takes longer than d. f runs in another goroutine, so it must not call t.Fatal.

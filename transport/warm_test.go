@@ -1,11 +1,9 @@
 package transport
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 )
 
@@ -20,7 +18,7 @@ func TestWarmBeyondMaxConnsPerHostFailsOnHTTP1Only(t *testing.T) {
 			if (err == nil) != m.h2 {
 				t.Errorf("error %v", err)
 			}
-			if err != nil && !errors.Is(err, ErrPoolExhausted) || err != nil && !strings.Contains(err.Error(), "3 connections asked for, but MaxConnsPerHost is 2") {
+			if err != nil && (!errors.Is(err, ErrPoolExhausted) || !strings.Contains(err.Error(), "3 connections asked for, but MaxConnsPerHost is 2")) {
 				t.Errorf("error %v", err)
 			}
 			if got := p.Stats(); m.h2 && got.Idle != 1 || got.Dialing != 0 {
@@ -59,22 +57,8 @@ func TestWarmDialsAnewAfterTheDialOfAnotherHasFailed(t *testing.T) {
 	forModes(t, modes, func(t *testing.T, m mode) {
 		s := serve(t, m)
 		p := newPool(t, m, Config{})
-		var dials atomic.Int32
-		dialling, fail := make(chan struct{}), make(chan struct{})
-		p.net.before = func(string) error {
-			if dials.Add(1) == 1 {
-				close(dialling)
-				<-fail
-				return errors.New("too late")
-			}
-			return nil
-		}
-		ctx, giveUp := context.WithCancel(t.Context())
+		fail := p.abandonDial(t, s)
 		done := make(chan error, 1)
-		go func() { done <- p.send(s.request(ctx, "POST", "first", noBody)) }()
-		<-dialling
-		giveUp()
-		<-done
 		go func() { done <- p.Warm(t.Context(), s.url) }()
 		o := p.originOf(t, s.request(t.Context(), "GET", "", noBody))
 		eventually(t, "Warm has begun", func() bool {
@@ -82,7 +66,7 @@ func TestWarmDialsAnewAfterTheDialOfAnotherHasFailed(t *testing.T) {
 			defer p.mu.Unlock()
 			return o.pins > 0
 		})
-		close(fail)
+		fail()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}

@@ -22,25 +22,29 @@ func DialDeaf(context.Context, string, string) (net.Conn, error) {
 	return conn, nil
 }
 
-// Unheard returns a loopback address at which connections are refused, until close is called. A connection has its port, so
-// that no listener is given it meanwhile, as the port of one that was closed may be.
-func Unheard() (addr string, close func(), err error) {
+// Unheard returns a loopback address at which connections are refused, until the test t, a testing.TB, ends. A connection has
+// its port, so that no listener is given it meanwhile, as the port of one that was closed may be.
+func Unheard(t interface {
+	Helper()
+	Fatal(...any)
+	Cleanup(func())
+},
+) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, err
+		t.Fatal(err)
 	}
 	defer l.Close()
 	near, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
-		return "", nil, err
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { near.Close() })
 	far, err := l.Accept()
 	if err != nil {
-		near.Close()
-		return "", nil, err
+		t.Fatal(err)
 	}
-	return near.LocalAddr().String(), func() {
-		near.Close()
-		far.Close()
-	}, nil
+	t.Cleanup(func() { far.Close() })
+	return near.LocalAddr().String()
 }
