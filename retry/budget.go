@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/thawhttp/thaw/internal/legible"
 )
 
 // What a retry takes out of the budget, in tokens, and what an answer gives back.
@@ -21,7 +23,10 @@ const maxOrigins = 1000
 // origin is the server that a request is for.
 type origin struct{ scheme, host string }
 
-func originOf(req *http.Request) origin { return origin{req.URL.Scheme, strings.ToLower(req.URL.Host)} }
+// originOf returns the origin of req. A host that is longer than any can be is cut: it may come from a redirect.
+func originOf(req *http.Request) origin {
+	return origin{req.URL.Scheme, legible.Text(strings.ToLower(req.URL.Host))}
+}
 
 // budget holds a bucket of tokens for each origin. A nil one has no limit.
 type budget struct {

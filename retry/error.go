@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/thawhttp/thaw/internal/legible"
 )
 
 // Error is the error of a request after its last attempt. Every error of the RoundTripper made by [New] is one, so
@@ -18,9 +20,9 @@ type Error struct {
 
 func (e *Error) Error() string {
 	if e.Attempts <= 1 {
-		return e.Err.Error()
+		return legible.Text(e.Err.Error())
 	}
-	return fmt.Sprintf("retry: failed after %d attempts: %v", e.Attempts, e.Err)
+	return fmt.Sprintf("retry: failed after %d attempts: %v", e.Attempts, legible.Error(e.Err))
 }
 
 func (e *Error) Unwrap() error { return e.Err }

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/thawhttp/thaw/internal/legible"
 )
 
 // Log returns a Tracer that writes one line an exchange to l. Nil is [slog.Default], as it is when the line is written.
@@ -42,7 +44,7 @@ func (t logTracer) End(ctx context.Context, e Exchange) {
 		slog.Int("status", e.Status),
 	)
 	if e.Err != nil {
-		attrs = append(attrs, slog.String("error", e.Err.Error()), slog.String("failed", e.Failed))
+		attrs = append(attrs, slog.String("error", legible.Text(e.Err.Error())), slog.String("failed", e.Failed))
 	}
 	if e.ClosedEarly {
 		attrs = append(attrs, slog.Bool("closed_early", true))

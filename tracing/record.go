@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/thawhttp/thaw/internal/legible"
 )
 
 // record gathers what is known of one exchange until it ends. The hooks fill it in from several goroutines, and some
@@ -91,7 +93,7 @@ func (x *record) gotConn(info httptrace.GotConnInfo) {
 	var state TLS
 	if info.Conn != nil {
 		if addr := info.Conn.RemoteAddr(); addr != nil {
-			c.RemoteAddr = addr.String()
+			c.RemoteAddr = legible.Text(addr.String())
 		}
 	}
 	pooled, ok := info.Conn.(connInfo)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/thawhttp/thaw/internal/dialed"
 	"github.com/thawhttp/thaw/internal/hostport"
+	"github.com/thawhttp/thaw/internal/legible"
 )
 
 // ErrLeaked is what an exchange ended with if the response's body was garbage collected without having been closed.
@@ -89,9 +90,9 @@ func (rt *roundTripper) begin(req *http.Request) (*record, *http.Request) {
 	ctx := req.Context()
 	x := &record{tracers: rt.tracers, contexts: make([]context.Context, 0, len(rt.tracers))}
 	x.e = Exchange{
-		Method:  req.Method,
-		URL:     publicURL(req.URL),
-		Origin:  req.URL.Scheme + "://" + hostport.Of(req.URL),
+		Method:  legible.Text(req.Method),
+		URL:     legible.Text(publicURL(req.URL)),
+		Origin:  legible.Text(req.URL.Scheme + "://" + hostport.Of(req.URL)),
 		Attempt: attempt(ctx),
 		Began:   time.Now(),
 	}

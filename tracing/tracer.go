@@ -23,7 +23,7 @@ type Tracer interface {
 // Start is what is known before an attempt.
 type Start struct {
 	Method  string    // never empty
-	URL     string    // without user information, query and fragment
+	URL     string    // without user information, query and fragment; cut beyond 512 bytes
 	Origin  string    // "https://host:port", as in the pool's statistics
 	Attempt int       // of the request: 1, 2, 3
 	Time    time.Time // when it begins
@@ -37,7 +37,7 @@ type Start struct {
 // Exchange is what became of an attempt.
 type Exchange struct {
 	Method  string // never empty
-	URL     string // without user information, query and fragment
+	URL     string // without user information, query and fragment; cut beyond 512 bytes
 	Origin  string // "https://host:port", as in the pool's statistics
 	Attempt int    // of the request: 1, 2, 3
 
@@ -48,7 +48,8 @@ type Exchange struct {
 	Proto  string // of the response, "HTTP/1.1" or "HTTP/2.0"; empty if none came
 
 	// Err is what ended the exchange, or nil if that was the end of the body or its Close. With a status, it is what
-	// broke the body off. If the request's deadline had passed, it matches context.DeadlineExceeded.
+	// broke the body off. If the request's deadline had passed, it matches context.DeadlineExceeded. The text of an error of
+	// the pool has at most 512 bytes, all printable; that of others' errors may be anything.
 	Err error
 	// Failed is the phase in which Err happened: one of the constants. It is empty without Err, and where the phase is
 	// not known because the RoundTripper below calls no hooks of httptrace.

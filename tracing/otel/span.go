@@ -11,6 +11,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/thawhttp/thaw/internal/legible"
 	"github.com/thawhttp/thaw/tracing"
 )
 
@@ -30,7 +31,7 @@ func (t *tracer) describe(ctx context.Context, span trace.Span, e tracing.Exchan
 	span.SetAttributes(attrs...)
 	switch {
 	case e.Err != nil:
-		span.SetStatus(codes.Error, e.Err.Error())
+		span.SetStatus(codes.Error, legible.Text(e.Err.Error()))
 	case o.failure != "":
 		span.SetStatus(codes.Error, "") // the status code says why
 	}
@@ -69,7 +70,7 @@ func (t *tracer) addPhase(ctx context.Context, p tracing.Phase) {
 	_, span := t.spans.Start(ctx, p.Name, trace.WithTimestamp(p.Began))
 	if p.Err != nil {
 		span.SetAttributes(semconv.ErrorTypeKey.String(classOf(p.Err, p.Name)))
-		span.SetStatus(codes.Error, p.Err.Error())
+		span.SetStatus(codes.Error, legible.Text(p.Err.Error()))
 	}
 	span.End(trace.WithTimestamp(p.Began.Add(p.Took)))
 }

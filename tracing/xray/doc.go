@@ -40,7 +40,7 @@
 // A status of 500 or more is marked as a fault, one from 400 on as an error, 429 as throttled too. A failure is a fault
 // with the error as its cause, timeouts included; it is an error if the caller cancelled the request or leaked the body.
 // The subsegment of a leaked body ends when that is garbage collected, which can be in a later invocation.
-// Strings are cut off where X-Ray's limits are: 200 bytes of the name, 250 of the URL; 500 of an error's message, so
+// Strings are cut off where X-Ray's limits are: 200 bytes of the name, 250 of the URL; 512 of an error's message, so
 // that a document stays below 64 kB.
 //
 // # The trace header

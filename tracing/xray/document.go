@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-xray-sdk-go/v2/strategy/exception"
 	sdk "github.com/aws/aws-xray-sdk-go/v2/xray"
 
+	"github.com/thawhttp/thaw/internal/legible"
 	"github.com/thawhttp/thaw/tracing"
 )
 
@@ -20,9 +21,6 @@ import (
 const (
 	maxName  = 200
 	maxValue = 250
-
-	// maxMessage keeps a document with the 20 subsegments that the SDK puts into one below 64 kB. X-Ray names no limit.
-	maxMessage = 500
 )
 
 // nameOf returns the name of the subsegment of an exchange with an origin, "https://host:port": the host, with the port
@@ -129,7 +127,7 @@ func addCause(seg *sdk.Segment, err error) {
 	seg.Cause = &sdk.CauseData{Exceptions: []exception.Exception{{
 		ID:      sdk.NewSegmentID(),
 		Type:    strings.TrimPrefix(fmt.Sprintf("%T", err), "*"),
-		Message: limit(err.Error(), maxMessage),
+		Message: legible.Text(err.Error()), // which keeps a document with the 20 subsegments that the SDK puts into one below 64 kB
 	}}}
 }
 
