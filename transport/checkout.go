@@ -22,11 +22,11 @@ func (t *Transport) acquire(ctx context.Context, key originKey, w *want, proxy *
 			return grant{}, context.Cause(ctx)
 		}
 		t.mu.Lock()
-		o := t.originFor(key, w.req.URL, proxy)
 		if t.shut {
 			t.unlock()
 			return grant{}, ErrClosed
 		}
+		o := t.originFor(key, w.req.URL, proxy)
 		if w.turn == 0 {
 			t.turns++
 			w.turn = t.turns
@@ -78,9 +78,11 @@ var errUseless = errors.New("new connections could not be used")
 func (t *Transport) wait(o *origin, ticket *waiter, again bool) (grant, error) {
 	if n := t.cfg.MaxWaitersPerHost; n >= 0 && !again && !t.room(o) && o.waiters.len()-o.expected() >= n {
 		err := t.waitError(o, ticket.since, ErrPoolExhausted)
+		t.vacated(o)
 		t.unlock()
 		return grant{}, err
 	}
+	o.pins++
 	o.waiters.push(ticket)
 	t.pump(o)
 	began := t.clock.now()
@@ -105,6 +107,7 @@ func (t *Transport) wait(o *origin, ticket *waiter, again bool) (grant, error) {
 
 	t.mu.Lock()
 	defer t.unlock()
+	defer t.unpin(o)
 	o.counts.WaitTime += t.clock.now().waited(began)
 	if ticket.queued {
 		err := t.waitError(o, ticket.since, cause)
@@ -117,6 +120,12 @@ func (t *Transport) wait(o *origin, ticket *waiter, again bool) (grant, error) {
 		return grant{}, t.waitError(o, ticket.since, cause)
 	}
 	return ticket.grant, ticket.err
+}
+
+// unpin ends the use of o by one of its pins. mu is held.
+func (t *Transport) unpin(o *origin) {
+	o.pins--
+	t.vacated(o)
 }
 
 var errRequestCanceled = errors.New("net/http: request canceled") // what net/http says of Request.Cancel

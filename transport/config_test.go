@@ -156,7 +156,7 @@ func TestDefaultsAreWhatTheCommentsSay(t *testing.T) {
 			t.Errorf("%s: the comment does not say what Disabled means", name)
 		}
 	}
-	if got.TLS.MinVersion != tls.VersionTLS12 || got.TLS.ClientSessionCache == nil || !slices.Equal(got.TLS.NextProtos, []string{"h2", "http/1.1"}) {
+	if got.TLS.MinVersion != tls.VersionTLS12 || got.TLS.ClientSessionCache != nil || !slices.Equal(got.TLS.NextProtos, []string{"h2", "http/1.1"}) {
 		t.Errorf("TLS: %x, cache %v, %v", got.TLS.MinVersion, got.TLS.ClientSessionCache, got.TLS.NextProtos)
 	}
 	if !got.Protocols.HTTP1() || !got.Protocols.HTTP2() || got.Protocols.UnencryptedHTTP2() {

@@ -38,6 +38,8 @@ type side struct {
 var sides = []side{
 	{"reference", func(t testing.TB, cfg transport.Config) http.RoundTripper {
 		t.Helper()
+		cfg.TLS = cfg.TLS.Clone()
+		cfg.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(0) // the pool has one of its own
 		rt, err := transport.NewHTTPTransport(cfg)
 		if err != nil {
 			t.Fatal(err)

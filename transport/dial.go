@@ -28,7 +28,9 @@ type dial struct {
 	err    error         // valid once done is closed
 	cancel context.CancelCauseFunc
 	waiter chan struct{} // done of the one that it was begun for, or nil; guarded by Transport.mu
-	reset  bool          // Reset was called since; guarded by Transport.mu, and valid once done is closed
+	// What the origin had when the dial was begun.
+	tls, proxyTLS *tls.Config
+	reset         bool // Reset was called since; guarded by Transport.mu, and valid once done is closed
 }
 
 // errReset ends a dial that was under way when Reset was called.
@@ -38,7 +40,7 @@ var errReset = errors.New("the pool was reset")
 // mu is held.
 func (t *Transport) beginDial(o *origin, ctx context.Context) *dial {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	d := &dial{origin: o, done: make(chan struct{}), cancel: cancel}
+	d := &dial{origin: o, done: make(chan struct{}), cancel: cancel, tls: o.tls, proxyTLS: o.proxyTLS}
 	o.dials = append(o.dials, d)
 	t.dialing++
 	o.counts.Dials++
@@ -77,7 +79,7 @@ func (t *Transport) dial(ctx context.Context, d *dial, id uint64) {
 	defer context.AfterFunc(t.ctx, func() { d.cancel(ErrClosed) })()
 
 	o := d.origin
-	c, err := t.connect(ctx, o, id)
+	c, err := t.connect(ctx, d, id)
 	if err == nil {
 		dialed.Tell(ctx, id)
 	}
@@ -119,6 +121,7 @@ func (t *Transport) dial(ctx context.Context, d *dial, id uint64) {
 		t.dialFailed(d)
 	}
 	t.pumpStarved()
+	t.vacated(o)
 	t.unlock()
 	if useless {
 		c.shut()
@@ -190,10 +193,11 @@ func (t *Transport) dialed(o *origin, c *conn) {
 	t.pump(o)
 }
 
-// connect makes a connection to o: TCP, the proxy, TLS, and what ALPN chose.
-func (t *Transport) connect(ctx context.Context, o *origin, id uint64) (*conn, error) {
+// connect makes a connection to the origin of d: TCP, the proxy, TLS, and what ALPN chose.
+func (t *Transport) connect(ctx context.Context, d *dial, id uint64) (*conn, error) {
+	o := d.origin
 	began := time.Now()
-	nc, err := t.dialTCP(ctx, o)
+	nc, err := t.dialTCP(ctx, d)
 	if err != nil {
 		return nil, opErrorf(cause(ctx, err), "dialling %s", o.name)
 	}
@@ -210,8 +214,8 @@ func (t *Transport) connect(ctx context.Context, o *origin, id uint64) (*conn, e
 		state := tc.ConnectionState()
 		c.tls = &state
 	}
-	if o.tls != nil {
-		tc, err := t.handshake(ctx, c.nc, o.tls)
+	if d.tls != nil {
+		tc, err := t.handshake(ctx, c.nc, d.tls)
 		if err != nil {
 			return nil, opErrorf(cause(ctx, err), "TLS handshake with %s", o.name)
 		}

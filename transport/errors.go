@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/thawhttp/thaw/internal/legible"
 )
 
 var (
@@ -33,20 +35,8 @@ type opError struct {
 	err error
 }
 
-func (e *opError) Error() string { return e.msg + ": " + textOf(e.err) }
+func (e *opError) Error() string { return legible.Text(e.msg + ": " + e.err.Error()) }
 func (e *opError) Unwrap() error { return e.err }
-
-// maxText is how much of a cause's text is shown, in bytes. A peer can have an error of net/http quote a megabyte.
-const maxText = 512
-
-// textOf returns the text of err, for logs.
-func textOf(err error) string {
-	text := err.Error()
-	if len(text) > maxText {
-		text = fmt.Sprintf("%s... (%d bytes)", text[:maxText], len(text))
-	}
-	return text
-}
 
 func (e *opError) Timeout() bool { return isTimeout(e.err) }
 
@@ -111,6 +101,9 @@ func unquoted(err error) error {
 	}
 	return err
 }
+
+// shown returns err as callers get to see it: without what a server said in it, and fit for a line of a log.
+func shown(err error) error { return legible.Error(unquoted(err)) }
 
 // timeoutError is the end of one of the pool's own timeouts. It does not match context.DeadlineExceeded: the request's
 // context has not ended.

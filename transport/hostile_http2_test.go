@@ -200,6 +200,12 @@ func TestHostileHTTP2Server(t *testing.T) {
 			h.fr.WriteGoAway(stream, http2.ErrCodeEnhanceYourCalm, bytes.Repeat([]byte("x"), 16000))
 			h.Close()
 		}), err: "ENHANCE_YOUR_CALM"},
+		{name: "GOAWAY with an error and much to say, in the body", serve: onStream(func(h *hostile, stream uint32) {
+			h.headers(stream, false, ":status", "200")
+			h.fr.WriteData(stream, false, []byte("some"))
+			h.fr.WriteGoAway(stream, http2.ErrCodeEnhanceYourCalm, bytes.Repeat([]byte("x\n"), 8000))
+			h.Close()
+		}), err: "ENHANCE_YOUR_CALM"},
 		{name: "invalid gzip", serve: onStream(func(h *hostile, stream uint32) {
 			h.headers(stream, false, ":status", "200", "content-encoding", "gzip")
 			h.fr.WriteData(stream, true, []byte("this is not zipped!!"))

@@ -53,6 +53,9 @@ func TestHostileTLSServer(t *testing.T) {
 		{name: "expired", serve: handshake, tls: expired, err: "certificate has expired"},
 		{name: "not valid yet", serve: handshake, tls: future, err: "is not yet valid"},
 		{name: "for another name", serve: handshake, host: "localhost", err: "not valid for any names, but wanted to match localhost"},
+		{name: "for a name that forges a line of a log", serve: handshake, host: "localhost", tls: with(newCert(func(c *x509.Certificate) {
+			c.DNSNames = []string{"evil.test\nlevel=INFO msg=" + strings.Repeat("fine", 5000)}
+		})), err: `certificate is valid for evil.test\nlevel=INFO`},
 		{name: "signed by itself", serve: handshake, tls: with(newCert()), err: "certificate signed by unknown authority"},
 	})
 }

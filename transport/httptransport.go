@@ -11,6 +11,9 @@ import (
 // MaxWaitersPerHost, AcquireTimeout, TrustIdle, MaxConnLifetime, DrainBytes, DrainTime, LeakStacks and
 // Logger. VerifyAfter and VerifyTimeout become the interval and the timeout of HTTP/2 PINGs.
 //
+// It resumes TLS sessions only if cfg.TLS has a ClientSessionCache: code that clones an http.Transport and sets a certificate of its
+// own would go on as the one whose sessions are in the cache. (See docs/security.md.)
+//
 // It returns every fault of cfg at once, as [New] does.
 func NewHTTPTransport(cfg Config) (*http.Transport, error) {
 	cfg, err := cfg.withDefaults()

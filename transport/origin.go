@@ -2,6 +2,7 @@ package transport
 
 import (
 	"cmp"
+	"container/list"
 	"crypto/tls"
 	"net"
 	"net/url"
@@ -27,7 +28,9 @@ type origin struct {
 	key   originKey // its host is the "host:port" to be dialled
 	name  string    // "https://host:port", for people
 	proxy *url.URL
-	tls   *tls.Config // for https, with the server's name; shared by its connections
+
+	// For https origins and https proxies, with the server's name; shared by the connections.
+	tls, proxyTLS *tls.Config
 
 	limit int // streams a connection, as its SETTINGS said last
 
@@ -39,7 +42,11 @@ type origin struct {
 	waiters waiterQueue
 	dials   []*dial // under way
 	closing int     // connections that are out of the pool and not closed yet
-	pins    int     // of those who use it beside a request, a connection or a dial: it is not forgotten
+	pins    int     // those who use it beside a connection or a dial, such as requests that wait
+	reached bool    // a connection to it was made
+
+	aliases []originKey   // the ways its host was written
+	vacant  *list.Element // in Transport.vacant, if it has nothing but what it counted
 
 	protocol protocol // what it spoke last, remembered when its connections are gone
 	holding  bool     // a timer will stop the wait for an HTTP/2 connection's SETTINGS
@@ -54,50 +61,90 @@ type origin struct {
 // originFor returns the origin that req is for, making it if need be. Transport.mu is held, and released and taken
 // again where the origin has to be made.
 func (t *Transport) originFor(key originKey, u, proxy *url.URL) *origin {
-	if o := t.aliases[key]; o != nil {
-		return o
-	}
-	t.unlock()
-	// Resolving the name to its canonical form is slow, so it is done once for each way a host is written.
-	canonical := key
-	canonical.host = hostport.Of(u)
-	name := key.scheme + "://" + canonical.host
-	t.mu.Lock()
-
-	o := t.origins[canonical]
+	o := t.aliases[key]
 	if o == nil {
-		o = &origin{t: t, key: canonical, name: name, proxy: proxy}
-		if key.scheme == "https" {
-			host, _, _ := net.SplitHostPort(canonical.host)
-			o.tls = t.tlsConfig(host, key.http1)
+		t.unlock()
+		// Resolving the name to its canonical form is slow, so it is done once for each way a host is written.
+		canonical := key
+		canonical.host = hostport.Of(u)
+		name := key.scheme + "://" + canonical.host
+		t.mu.Lock()
+
+		if o = t.origins[canonical]; o == nil {
+			o = &origin{t: t, key: canonical, name: name, proxy: proxy}
+			o.secure()
+			o.protocol = t.priorProtocol(key)
+			t.origins[canonical] = o
 		}
-		o.protocol = t.priorProtocol(key)
-		t.forgetOrigins()
-		t.origins[canonical] = o
+		o.addAlias(key)
 	}
-	if len(t.aliases) >= 4*maxOrigins {
-		clear(t.aliases)
+	if o.vacant != nil {
+		t.vacant.Remove(o.vacant)
+		o.vacant = nil
 	}
-	t.aliases[key] = o
 	return o
 }
 
-// maxOrigins is how many origins are remembered. A program that talks to more, a crawler say, forgets those it has
-// no connection to.
-const maxOrigins = 1024
+// addAlias notes another way to write the origin's host. There are as many as a stranger likes. Transport.mu is held.
+func (o *origin) addAlias(key originKey) {
+	if len(o.aliases) >= maxAliases {
+		o.dropAliases()
+	}
+	o.aliases = append(o.aliases, key)
+	o.t.aliases[key] = o
+}
 
-// forgetOrigins makes room for another origin. What the forgotten ones counted stays in the sum. Transport.mu is held.
-func (t *Transport) forgetOrigins() {
-	if len(t.origins) < maxOrigins {
+func (o *origin) dropAliases() {
+	for _, key := range o.aliases {
+		delete(o.t.aliases, key)
+	}
+	o.aliases = o.aliases[:0]
+}
+
+// hostname returns the host of the origin without its port.
+func (o *origin) hostname() string {
+	host, _, _ := net.SplitHostPort(o.key.host)
+	return host
+}
+
+const (
+	// maxAliases is how many ways to write the host of an origin are remembered.
+	maxAliases = 8
+	// maxVacant is how many origins are remembered that have no connection any more.
+	maxVacant = 64
+)
+
+// vacated is called when something of an origin has ended. An origin that nothing is left of is forgotten at once if there
+// never was a connection to it: whoever chooses the hosts that are tried could fill memory, statistics and metrics with them.
+// Those that were reached are remembered, with what they counted and what protocol they speak, since the next invocation
+// will want them again; but of very many only those that were used last. What the forgotten ones counted stays in the sum.
+// Transport.mu is held.
+func (t *Transport) vacated(o *origin) {
+	if len(o.conns) > 0 || len(o.dials) > 0 || o.closing > 0 || o.pins > 0 || o.vacant != nil {
 		return
 	}
-	for key, o := range t.origins {
-		if len(o.conns) == 0 && len(o.dials) == 0 && o.closing == 0 && o.pins == 0 && o.waiters.len() == 0 {
-			t.forgotten.add(o.stats())
-			delete(t.origins, key)
-		}
+	if !o.reached {
+		t.forget(o)
+		return
 	}
-	clear(t.aliases)
+	o.vacant = t.vacant.PushBack(o)
+	if t.vacant.Len() > maxVacant {
+		t.forget(t.vacant.Front().Value.(*origin))
+	}
+}
+
+// forget forgets an origin. Transport.mu is held.
+func (t *Transport) forget(o *origin) {
+	if t.origins[o.key] != o {
+		return // it has been
+	}
+	if o.vacant != nil {
+		t.vacant.Remove(o.vacant)
+		o.vacant = nil
+	}
+	o.dropAliases()
+	delete(t.origins, o.key)
+	t.forgotten.add(o.stats())
 }
 
 // priorProtocol returns the protocol that is known without asking.
@@ -115,18 +162,6 @@ func (t *Transport) priorProtocol(key originKey) protocol {
 	}
 }
 
-// tlsConfig returns the configuration for connections to host.
-func (t *Transport) tlsConfig(host string, onlyHTTP1 bool) *tls.Config {
-	cfg := t.cfg.TLS.Clone()
-	if cfg.ServerName == "" {
-		cfg.ServerName = host
-	}
-	if onlyHTTP1 {
-		cfg.NextProtos = nil
-	}
-	return cfg
-}
-
 // add puts a new connection among the origin's. Transport.mu is held.
 func (o *origin) add(c *conn) {
 	c.index = len(o.conns)
@@ -134,6 +169,7 @@ func (o *origin) add(c *conn) {
 	o.t.open++
 	c.state = connInUse
 	o.protocol = c.protocol
+	o.reached = true
 }
 
 // remove takes a connection out of everything and counts it as closed for reason. Transport.mu is held.

@@ -2,9 +2,11 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 )
 
@@ -18,24 +20,88 @@ func TestOriginsWithoutAConnectionAreForgottenButNotWhatTheyCounted(t *testing.T
 		return nil, errors.New("nobody there")
 	}})
 	p.mustSend(t, s.request(t.Context(), "GET", "it", noBody))
-	const asked = 3 * maxOrigins
+	const asked = 3 * maxVacant
 	for i := range asked {
-		if err := p.send(newRequest(t.Context(), "GET", fmt.Sprintf("http://%d.test/", i), "it", noBody)); err == nil {
+		url := fmt.Sprintf("http://%d.test/", i)
+		if err := p.send(newRequest(t.Context(), "GET", url, "it", noBody)); err == nil {
 			t.Fatal("answered")
 		}
+		if err := p.Warm(t.Context(), url); err == nil {
+			t.Fatal("warmed")
+		}
+		if n := len(p.Stats().Origins); n != 1 {
+			t.Fatalf("%d origins, want the one that was reached", n)
+		}
 	}
-	p.mu.Lock()
-	origins, aliases := len(p.origins), len(p.aliases)
-	p.mu.Unlock()
-	if origins > maxOrigins || aliases > 4*maxOrigins {
-		t.Errorf("%d origins and %d ways to write them are remembered", origins, aliases)
-	}
-	if got := p.Stats(); got.Dials != asked+1 || got.DialErrors != asked || got.Origins[s.url].Idle != 1 {
+	p.remembered(t, 1)
+	if got := p.Stats(); got.Dials != 2*asked+1 || got.DialErrors != 2*asked || got.Waits != asked+1 || got.Origins[s.url].Idle != 1 {
 		t.Errorf("after %d origins: %+v", asked, got.Origin)
 	}
 	p.mustSend(t, s.request(t.Context(), "GET", "again", noBody))
 	if n := p.net.dials(); n != 1 {
 		t.Errorf("%d connections to the origin that is in use", n)
+	}
+}
+
+// Of origins that were reached, those that were used last keep what they counted.
+func TestOriginsThatWereReachedAreRemembered(t *testing.T) {
+	forModes(t, modes, func(t *testing.T, m mode) {
+		s := serve(t, m)
+		host := strings.TrimPrefix(strings.TrimPrefix(s.url, "https://"), "http://")
+		var p *pool
+		p = newPool(t, m, Config{TLS: &tls.Config{InsecureSkipVerify: true}, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return p.net.dial(ctx, network, host)
+		}})
+		send := func(name string) {
+			t.Helper()
+			p.mustSend(t, newRequest(t.Context(), "GET", strings.Replace(s.url, host, name, 1), "it", noBody))
+			p.CloseIdleConnections()
+			p.settled(t)
+		}
+		const asked = 2 * maxVacant
+		for i := range asked {
+			send(fmt.Sprintf("%d.example.com:80", i))
+			send("often.example.com:80")
+		}
+		eventually(t, "what was closed is forgotten", func() bool { return len(p.Stats().Origins) == maxVacant })
+		p.remembered(t, maxVacant)
+		got := p.Stats()
+		if got.Requests != 2*asked || got.Dials != 2*asked || got.Closed.Reset != 2*asked {
+			t.Errorf("after %d origins: %+v", asked, got.Origin)
+		}
+		for name, o := range got.Origins {
+			if want := uint64(1); strings.Contains(name, "often") && o.Requests != asked || !strings.Contains(name, "often") && o.Requests != want {
+				t.Errorf("%s: %+v", name, o)
+			}
+		}
+	})
+}
+
+// A host that is given up on while it is dialled is forgotten when the dial has ended.
+func TestOriginsThatNobodyWaitsForAreForgottenWithTheirDials(t *testing.T) {
+	release := make(chan struct{})
+	p := newPool(t, plain, Config{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		<-release
+		return nil, errors.New("nobody there")
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	for i := range 3 {
+		go func() {
+			done <- p.send(newRequest(ctx, "GET", fmt.Sprintf("http://%d.test/", i), "it", noBody))
+		}()
+	}
+	eventually(t, "the dials are under way", func() bool { return p.Stats().Dialing == 3 })
+	cancel()
+	for range 3 {
+		<-done
+	}
+	p.remembered(t, 3)
+	close(release)
+	eventually(t, "the dials have ended", func() bool { return p.Stats().Dialing == 0 })
+	p.remembered(t, 0)
+	if got := p.Stats(); got.Waits != 3 || got.WaitTime == 0 || got.DialErrors != 3 {
+		t.Errorf("%+v", got.Origin)
 	}
 }
 
@@ -54,9 +120,15 @@ func TestTheWaysToWriteAHostAreForgottenToo(t *testing.T) {
 		}
 		p.send(newRequest(t.Context(), "GET", "http://"+string(host)+".test/", "it", noBody))
 	}
+	p.remembered(t, 0)
+}
+
+// remembered checks that so many origins are, and no more ways to write them than there may be.
+func (p *pool) remembered(t *testing.T, origins int) {
+	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.origins) != 1 || len(p.aliases) > 4*maxOrigins {
-		t.Errorf("%d origins, and %d ways to write them are remembered", len(p.origins), len(p.aliases))
+	if len(p.origins) != origins || len(p.aliases) > maxAliases*origins || p.vacant.Len() > maxVacant {
+		t.Errorf("%d origins, %d ways to write them, %d without a connection are remembered; want %d origins", len(p.origins), len(p.aliases), p.vacant.Len(), origins)
 	}
 }

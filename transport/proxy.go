@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/thawhttp/thaw/internal/hostport"
 )
@@ -20,8 +21,11 @@ func isHTTPProxy(u *url.URL) bool { return u.Scheme == "http" || u.Scheme == "ht
 // proxyOf returns the proxy for req, or nil.
 func (t *Transport) proxyOf(req *http.Request) (*url.URL, error) {
 	u, err := t.cfg.Proxy(req)
-	if err != nil || u == nil {
-		return nil, err
+	if err != nil {
+		return nil, opErrorf(withoutCredentials(err), "choosing the proxy for %s://%s", req.URL.Scheme, req.URL.Host)
+	}
+	if u == nil {
+		return nil, nil
 	}
 	switch u.Scheme {
 	case "http", "https", "socks5", "socks5h":
@@ -35,17 +39,27 @@ func (t *Transport) proxyOf(req *http.Request) (*url.URL, error) {
 	}
 }
 
+// withoutCredentials returns err, of a Proxy function, with a message that shows no credentials. url.Parse quotes the URL that
+// it refuses, or the part of it that is wrong, which can be half of a password.
+func withoutCredentials(err error) error {
+	_, parsed := errors.AsType[*url.Error](err)
+	if parsed || strings.Contains(err.Error(), "@") {
+		return &unquotedError{"the Proxy function of the Config failed; what it says may quote credentials and is left out", err}
+	}
+	return err
+}
+
 var errProxyScheme = errors.New("transport: unsupported proxy scheme")
 
-// dialTCP opens the transport-layer connection to o, through its proxy if it has one. DialTimeout limits all of it, and
-// TLSHandshakeTimeout the handshake with an HTTPS proxy too.
-func (t *Transport) dialTCP(ctx context.Context, o *origin) (net.Conn, error) {
-	if d := t.cfg.DialTimeout; d >= 0 {
+// dialTCP opens the transport-layer connection to the origin of d, through its proxy if it has one. DialTimeout limits all
+// of it, and TLSHandshakeTimeout the handshake with an HTTPS proxy too.
+func (t *Transport) dialTCP(ctx context.Context, d *dial) (net.Conn, error) {
+	if most := t.cfg.DialTimeout; most >= 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, d, timedOutAfter("dial", d))
+		ctx, cancel = context.WithTimeoutCause(ctx, most, timedOutAfter("dial", most))
 		defer cancel()
 	}
-	nc, err := t.dialThrough(ctx, o)
+	nc, err := t.dialThrough(ctx, d)
 	if err != nil {
 		if timeout, ok := errors.AsType[*timeoutError](context.Cause(ctx)); ok && errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("%w: %w", timeout, err)
@@ -55,7 +69,8 @@ func (t *Transport) dialTCP(ctx context.Context, o *origin) (net.Conn, error) {
 	return nc, nil
 }
 
-func (t *Transport) dialThrough(ctx context.Context, o *origin) (net.Conn, error) {
+func (t *Transport) dialThrough(ctx context.Context, d *dial) (net.Conn, error) {
+	o := d.origin
 	if o.proxy == nil {
 		return t.dialAddr(ctx, o.key.host)
 	}
@@ -65,9 +80,7 @@ func (t *Transport) dialThrough(ctx context.Context, o *origin) (net.Conn, error
 		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err} // as net/http has it, Go issue 16997
 	}
 	if o.proxy.Scheme == "https" {
-		cfg := t.tlsConfig(o.proxy.Hostname(), true)
-		cfg.NextProtos = []string{"http/1.1"}
-		tc, err := t.handshake(ctx, newRawConn(nc), cfg) // below TLS, which reads ahead
+		tc, err := t.handshake(ctx, newRawConn(nc), d.proxyTLS) // below TLS, which reads ahead
 		if err != nil {
 			return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err}
 		}

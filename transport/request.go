@@ -3,9 +3,12 @@ package transport
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/thawhttp/thaw/internal/legible"
 )
 
 // validate refuses what [http.Transport] refuses, before a connection is taken for it.
@@ -23,6 +26,11 @@ func validate(req *http.Request) error {
 		return invalid("invalid method %q", req.Method)
 	case req.URL.Host == "":
 		return invalid("no Host in request URL")
+	case strings.ContainsFunc(req.URL.Opaque, isControl) || strings.ContainsFunc(req.URL.RawQuery, isControl):
+		return invalid("control character in Request.URL") // which could end the request line, or another one's :path
+	}
+	if err := validateHost(req.URL); err != nil {
+		return err
 	}
 	if err := validateHeader("header", req.Header); err != nil {
 		return err
@@ -32,7 +40,26 @@ func validate(req *http.Request) error {
 
 // invalid returns an error that says what is wrong with a request.
 func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrInvalidRequest, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s", ErrInvalidRequest, legible.Text(fmt.Sprintf(format, args...)))
+}
+
+const (
+	// maxHost is the length of the longest host that can be called, in bytes: that of the longest name in DNS (RFC 1035,
+	// section 2.3.4). The pool keeps a host's name with all that it remembers of it, and a server chooses it by a redirect.
+	maxHost = 255
+	// maxAddr adds the brackets of an IPv6 address and a port.
+	maxAddr = maxHost + len("[]:65535")
+)
+
+// validateHost refuses hosts that no connection could lead to, before anything is kept of them.
+func validateHost(u *url.URL) error {
+	if n := len(u.Hostname()); n > maxHost || len(u.Host) > maxAddr {
+		return invalid("the host of the URL has %d bytes: want at most %d, and a port of at most 5", n, maxHost)
+	}
+	if strings.ContainsFunc(u.Host, isControl) {
+		return invalid("control character in the host of the URL")
+	}
+	return nil
 }
 
 // validateHTTP1 refuses what net/http finds out only when it writes an HTTP/1.1 request, and then closes the
@@ -40,9 +67,6 @@ func invalid(format string, args ...any) error {
 func validateHTTP1(req *http.Request) error {
 	if req.ContentLength != 0 && req.Body == nil {
 		return invalid("Request.ContentLength is %d with a nil Body", req.ContentLength)
-	}
-	if strings.ContainsFunc(req.URL.Opaque, isControl) || strings.ContainsFunc(req.URL.RawQuery, isControl) {
-		return invalid("control character in Request.URL")
 	}
 	return nil
 }

@@ -155,7 +155,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.eof = err == io.EOF
 		b.end(err)
 		if err != io.EOF {
-			err = b.c.origin.t.interrupted(unquoted(b.c.cause(err)))
+			err = shown(b.c.origin.t.interrupted(b.c.cause(err)))
 		}
 	}
 	return n, err

@@ -16,6 +16,7 @@ import (
 
 	"github.com/thawhttp/thaw/internal/hostport"
 	"github.com/thawhttp/thaw/internal/idempotency"
+	"github.com/thawhttp/thaw/internal/legible"
 )
 
 const (
@@ -98,7 +99,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 				a.out.body.finish()
 			}
 			if ctx.Err() != nil {
-				return nil, err
+				return nil, legible.Error(err)
 			}
 			ownDoing := a.ownDoing(err)
 			err = t.interrupted(g.c.explain(err))
@@ -107,7 +108,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if body, ok, bodyErr := a.resend(); ok {
 			a.body = body
 		} else {
-			return nil, &verdict{opErrorf(errors.Join(err, bodyErr), "%s %s, which could not be sent again", method(req), g.c.origin.name), !a.doubtful, false}
+			if bodyErr != nil {
+				err = fmt.Errorf("%w; %w", err, bodyErr)
+			}
+			return nil, &verdict{opErrorf(err, "%s %s, which could not be sent again", method(req), g.c.origin.name), !a.doubtful, false}
 		}
 		t.replaying(g, a.died)
 		if a.refused && n > 1 {

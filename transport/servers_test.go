@@ -253,9 +253,14 @@ var authority = sync.OnceValue(func() *certificates {
 
 // issue makes a certificate, for servers and clients, that ends at notAfter.
 func (c *certificates) issue(notAfter time.Time) tls.Certificate {
+	return c.issueTo("origin", notAfter)
+}
+
+// issueTo is issue with the name of the one whom it certifies.
+func (c *certificates) issueTo(name string, notAfter time.Time) tls.Certificate {
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(notAfter.UnixNano()), Subject: pkix.Name{CommonName: "origin"},
+		SerialNumber: big.NewInt(notAfter.UnixNano()), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: notAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		DNSNames: serverNames, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},

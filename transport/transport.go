@@ -1,7 +1,9 @@
 package transport
 
 import (
+	"container/list"
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -28,10 +30,12 @@ type Transport struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // of all goroutines of the pool; Add only with mu held and shut unset
 
-	mu        sync.Mutex // guards what follows, every origin and what conn says of itself
-	shut      bool       // Close was called
+	mu        sync.Mutex             // guards what follows, every origin and what conn says of itself
+	sessions  tls.ClientSessionCache // nil if no TLS session is to be resumed
+	shut      bool                   // Close was called
 	origins   map[originKey]*origin
 	aliases   map[originKey]*origin // origins by the ways their hosts are written
+	vacant    list.List             // of *origin, the one used last at the back: see vacated
 	open      int                   // connections of all origins
 	dialing   int
 	closing   int // connections that are out of the pool and not closed yet
@@ -64,6 +68,7 @@ func New(cfg Config) (*Transport, error) {
 		origins: make(map[originKey]*origin),
 		aliases: make(map[originKey]*origin),
 	}
+	t.sessions = newSessions(cfg.TLS)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.verbose = cfg.Logger != nil && cfg.Logger.Enabled(t.ctx, slog.LevelDebug)
 	t.http1 = http1Template(cfg)
@@ -128,10 +133,13 @@ func (t *Transport) CloseIdleConnections() {
 }
 
 // Reset retires every connection: idle ones are closed at once, those in use when their requests have ended, and dials
-// under way are given up. Requests from now on use new connections. It is meant for the moment after a SnapStart restore,
-// when every connection of the snapshot is dead.
+// under way are given up. TLS sessions are forgotten, unless they are in a cache of the caller's own. Requests from now on
+// use new connections, made with full handshakes. It is meant for the moment after a SnapStart restore, when every
+// connection of the snapshot is dead and all copies of it have the same sessions, and for a change of certificates or of what
+// they are checked against.
 func (t *Transport) Reset() {
 	t.mu.Lock()
+	t.forgetSessions()
 	t.each(func(c *conn) {
 		if c.state == connIdle {
 			c.origin.doom(c, closedReset)
@@ -254,6 +262,7 @@ func (t *Transport) gone(c *conn) {
 		}
 		t.pump(c.origin)
 		t.pumpStarved()
+		t.vacated(c.origin)
 	}
 	t.unlock()
 }

@@ -76,13 +76,16 @@ func (t *Transport) warmRequest(ctx context.Context, s string) (*http.Request, *
 		}
 		return nil, nil, invalid("%q: want http or https, and a host, as in https://api.example.com", named)
 	}
+	if err := validateHost(u); err != nil {
+		return nil, nil, err
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.Scheme+"://"+u.Host+"/", nil)
 	if err != nil {
 		return nil, nil, invalid("%s://%s: %v", u.Scheme, u.Host, err)
 	}
 	proxy, err := t.proxyOf(req)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the proxy for %s://%s: %w", u.Scheme, u.Host, err)
+		return nil, nil, err
 	}
 	return req, proxy, nil
 }
@@ -100,7 +103,7 @@ func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL,
 	t.unlock()
 	defer func() {
 		t.mu.Lock()
-		o.pins--
+		t.unpin(o)
 		t.unlock()
 	}()
 	for _, v := range pending {
