@@ -37,8 +37,14 @@ type Emitter struct {
 
 	// counting guards what the tracer counts; requests must not wait for a line to be written.
 	counting sync.Mutex
-	traced   bool              // Tracer was called
-	retries  map[string]uint64 // by origin, since the last line
+	traced   bool               // Tracer was called
+	retries  map[string]retried // by origin, since the last line
+}
+
+// retried is what the tracer saw of an origin.
+type retried struct {
+	times    uint64
+	answered bool // a retry was
 }
 
 // EMF returns an Emitter that writes to w in CloudWatch's Embedded Metric Format: on Lambda, [os.Stdout]. All faults of the
@@ -51,7 +57,7 @@ func EMF(w io.Writer, opts ...Option) (*Emitter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Emitter{cfg: cfg, now: time.Now, w: w, named: make(map[string]bool), retries: make(map[string]uint64)}, nil
+	return &Emitter{cfg: cfg, now: time.Now, w: w, named: make(map[string]bool), retries: make(map[string]retried)}, nil
 }
 
 // Tracer returns what counts retries, for the client's WithTracer. Without it the metric Retries is left out: the pool,
@@ -67,14 +73,30 @@ type retryCounter struct{ e *Emitter }
 
 func (c retryCounter) Start(ctx context.Context, s tracing.Start) context.Context {
 	if s.Attempt > 1 {
-		c.e.counting.Lock()
-		defer c.e.counting.Unlock()
-		c.e.retries[s.Origin]++
+		c.e.addRetries(s.Origin, retried{times: 1})
 	}
 	return ctx
 }
 
-func (retryCounter) End(context.Context, tracing.Exchange) {}
+func (c retryCounter) End(_ context.Context, x tracing.Exchange) {
+	if x.Attempt > 1 && x.Status != 0 {
+		c.e.addRetries(x.Origin, retried{answered: true})
+	}
+}
+
+// maxRetried is how many origins the retries are counted of from one line to the next. Those of further ones are summed up.
+const maxRetried = 1000
+
+func (e *Emitter) addRetries(origin string, r retried) {
+	e.counting.Lock()
+	defer e.counting.Unlock()
+	was, ok := e.retries[origin]
+	if !ok && len(e.retries) >= maxRetried {
+		origin = ""
+		was, r.answered = e.retries[origin], false
+	}
+	e.retries[origin] = retried{was.times + r.times, was.answered || r.answered}
+}
 
 // Emit writes what happened to source since the last call, in one call of Write, or nothing if nothing happened. What
 // could not be written is in the lines of the next call. Its error is the writer's.
@@ -95,26 +117,24 @@ func (e *Emitter) Emit(source Source) error {
 	return nil
 }
 
-func (e *Emitter) takeRetries() (byOrigin map[string]uint64, traced bool) {
+func (e *Emitter) takeRetries() (byOrigin map[string]retried, traced bool) {
 	e.counting.Lock()
 	defer e.counting.Unlock()
-	byOrigin, e.retries = e.retries, make(map[string]uint64)
+	byOrigin, e.retries = e.retries, make(map[string]retried)
 	return byOrigin, e.traced
 }
 
-func (e *Emitter) giveRetriesBack(byOrigin map[string]uint64) {
-	e.counting.Lock()
-	defer e.counting.Unlock()
-	for origin, n := range byOrigin {
-		e.retries[origin] += n
+func (e *Emitter) giveRetriesBack(byOrigin map[string]retried) {
+	for origin, r := range byOrigin {
+		e.addRetries(origin, r)
 	}
 }
 
 // lines returns the lines for what happened until now. mu is held.
-func (e *Emitter) lines(now transport.Stats, byOrigin map[string]uint64, traced bool) ([]byte, error) {
+func (e *Emitter) lines(now transport.Stats, byOrigin map[string]retried, traced bool) ([]byte, error) {
 	total := sample{Origin: now.Origin}
-	for _, n := range byOrigin {
-		total.retries += n
+	for _, r := range byOrigin {
+		total.retries += r.times
 	}
 	v, happened := since(total, sample{Origin: e.last.Origin})
 	if !happened {
@@ -122,7 +142,7 @@ func (e *Emitter) lines(now transport.Stats, byOrigin map[string]uint64, traced 
 	}
 	docs := []document{{e.cfg.dimensions, v}}
 	if e.cfg.perOrigin {
-		docs = append(docs, e.origins(now, byOrigin)...)
+		docs = append(docs, e.origins(now, byOrigin, v)...)
 	}
 	var lines []byte
 	for _, d := range docs {
@@ -135,43 +155,46 @@ func (e *Emitter) lines(now transport.Stats, byOrigin map[string]uint64, traced 
 	return lines, nil
 }
 
-// origins returns a document for each origin that something happened to, and one for the rest. mu is held.
-func (e *Emitter) origins(now transport.Stats, byOrigin map[string]uint64) []document {
-	changed, still := make(map[string]values), make(map[string]values)
+// origins returns a document for each origin that has metrics of its own and that something happened to, and one for what is
+// left of the total. An origin gets metrics of its own once it was reached. mu is held.
+func (e *Emitter) origins(now transport.Stats, byOrigin map[string]retried, total values) []document {
+	changed := make(map[string]values)
 	look := func(name string) {
-		s := sample{Origin: now.Origins[name], retries: byOrigin[name]}
-		if v, happened := since(s, sample{Origin: e.last.Origins[name]}); happened {
+		r := byOrigin[name]
+		if !e.named[name] && !now.Origins[name].Reached() && !r.answered {
+			return
+		}
+		v, happened := since(sample{now.Origins[name], r.times}, sample{Origin: e.last.Origins[name]})
+		switch {
+		case happened:
 			changed[name] = v
-		} else if !e.named[name] {
-			still[name] = v
+		case e.named[name]: // which has connections all the same
+			total.sub(v)
 		}
 	}
 	for name := range now.Origins {
 		look(name)
 	}
 	for name := range byOrigin { // a base in the pool's place has retries, but no statistics
-		look(name)
+		if _, ok := now.Origins[name]; !ok {
+			look(name)
+		}
 	}
 	busiest := slices.SortedFunc(maps.Keys(changed), func(a, b string) int {
 		return cmp.Or(cmp.Compare(changed[b][ofRequests], changed[a][ofRequests]), cmp.Compare(a, b))
 	})
 	var docs []document
-	var rest values
 	for _, name := range busiest {
 		if room := e.cfg.maxOrigins < 0 || len(e.named) < e.cfg.maxOrigins; room && validText(name, maxDimensionValue) {
 			e.named[name] = true
 		}
 		if e.named[name] {
 			docs = append(docs, e.ofOrigin(name, changed[name]))
-		} else {
-			rest.add(changed[name])
+			total.sub(changed[name])
 		}
 	}
-	if rest != (values{}) {
-		for _, v := range still { // which have connections all the same
-			rest.add(v)
-		}
-		docs = append(docs, e.ofOrigin(otherOrigins, rest))
+	if total.happened() {
+		docs = append(docs, e.ofOrigin(otherOrigins, total))
 	}
 	return docs
 }

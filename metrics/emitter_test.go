@@ -296,6 +296,8 @@ func TestTheRestOfTheOriginsHasAllItsConnections(t *testing.T) {
 		o := p.now.Origins[origin]
 		o.Open, o.Idle = 5, 2
 		p.now.Origins[origin] = o
+		p.now.Open += o.Open
+		p.now.Idle += o.Idle
 	}
 	emit(t, e, p)
 	want(t, out.take()[2], map[string]any{"Origin": "other", "Requests": 17.0, "Open": 10.0, "Idle": 4.0})
@@ -354,7 +356,9 @@ func TestTheLargestLineIsWithinTheLimits(t *testing.T) {
 	e.Tracer()
 	p := &pool{}
 	p.request("https://a.test:443", 1<<53)
-	p.now.WaitTime = 1<<63 - 1
+	o := p.now.Origins["https://a.test:443"]
+	o.WaitTime, p.now.WaitTime = 1<<63-1, 1<<63-1
+	p.now.Origins["https://a.test:443"] = o
 	emit(t, e, p)
 	docs := out.take() // which checks each line
 	if len(docs) != 2 || len(docs[1]) != 1+30+14 {
@@ -413,7 +417,7 @@ func TestRetriesAreAttemptsBesideTheFirst(t *testing.T) {
 	tracer := e.Tracer()
 	for _, attempt := range []int{1, 2, 3, 1} {
 		ctx := tracer.Start(t.Context(), tracing.Start{Attempt: attempt, Origin: "https://mock.test:443"})
-		tracer.End(ctx, tracing.Exchange{Attempt: attempt, Origin: "https://mock.test:443"})
+		tracer.End(ctx, tracing.Exchange{Attempt: attempt, Origin: "https://mock.test:443", Status: 200})
 	}
 	emit(t, e, &pool{})
 	docs := out.take()
@@ -422,4 +426,69 @@ func TestRetriesAreAttemptsBesideTheFirst(t *testing.T) {
 	}
 	want(t, docs[0], map[string]any{"Retries": 2.0, "Requests": 0.0})
 	want(t, docs[1], map[string]any{"Retries": 2.0, "Origin": "https://mock.test:443"})
+}
+
+// Whoever chooses the hosts that are called, by a redirect or a webhook's URL, does not choose what CloudWatch bills.
+func TestOriginsThatWereNotReachedHaveNoMetricsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	e, out := newEmitter(t, WithOrigins(2))
+	tracer := e.Tracer()
+	p := &pool{}
+	try := func(origin string) {
+		o := p.now.Origins[origin]
+		o.Dials, o.Waits = o.Dials+1, o.Waits+1
+		p.now.Origins[origin] = o
+		p.now.Dials, p.now.Waits = p.now.Dials+1, p.now.Waits+1
+		ctx := tracer.Start(t.Context(), tracing.Start{Attempt: 2, Origin: origin})
+		tracer.End(ctx, tracing.Exchange{Attempt: 2, Origin: origin, Err: io.EOF})
+	}
+	p.request("https://a.test:443", 1)
+	for i := range 10 {
+		try(fmt.Sprintf("https://junk%d.test:443", i))
+	}
+	emit(t, e, p)
+	docs := out.take()
+	if len(docs) != 3 {
+		t.Fatalf("%d lines, want the total, the origin that was reached and the rest", len(docs))
+	}
+	want(t, docs[1], map[string]any{"Origin": "https://a.test:443", "Requests": 1.0})
+	want(t, docs[2], map[string]any{"Origin": "other", "Requests": 0.0, "Dials": 10.0, "Waits": 10.0, "Retries": 10.0})
+
+	// The pool forgets them, and nothing is told twice.
+	for i := range 10 {
+		delete(p.now.Origins, fmt.Sprintf("https://junk%d.test:443", i))
+	}
+	emit(t, e, p)
+	if docs := out.take(); len(docs) != 0 {
+		t.Errorf("nothing happened, and %v was written", docs)
+	}
+	// There is still room for one that is reached, with all that it took.
+	try("https://b.test:443")
+	p.request("https://b.test:443", 3)
+	emit(t, e, p)
+	docs = out.take()
+	if len(docs) != 2 {
+		t.Fatalf("%d lines, want the total and the origin", len(docs))
+	}
+	want(t, docs[1], map[string]any{"Origin": "https://b.test:443", "Requests": 3.0, "Dials": 1.0, "Retries": 1.0})
+}
+
+func TestRetriesOfVeryManyOriginsAreCountedInBoundedSpace(t *testing.T) {
+	t.Parallel()
+	e, out := newEmitter(t, WithOrigins(transport.Disabled))
+	tracer := e.Tracer()
+	for i := range 3 * maxRetried {
+		tracer.Start(t.Context(), tracing.Start{Attempt: 2, Origin: fmt.Sprintf("https://%d.test:443", i)})
+	}
+	if n := len(e.retries); n > maxRetried+1 {
+		t.Errorf("%d origins are kept", n)
+	}
+	emit(t, e, &pool{})
+	docs := out.take()
+	if len(docs) != 2 {
+		t.Fatalf("%d lines, want the total and the rest", len(docs))
+	}
+	for _, doc := range docs {
+		want(t, doc, map[string]any{"Retries": 3.0 * maxRetried})
+	}
 }

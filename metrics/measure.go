@@ -64,15 +64,25 @@ func since(now, before sample) (v values, happened bool) {
 	for i, m := range measures {
 		if !m.gauge {
 			v[i] -= was[i]
-			happened = happened || v[i] > 0
 		}
 	}
-	return v, happened
+	return v, v.happened()
 }
 
-func (v *values) add(b values) {
+// happened reports whether anything was counted.
+func (v *values) happened() bool {
+	for i, m := range measures {
+		if !m.gauge && v[i] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// sub takes a part out of a total.
+func (v *values) sub(part values) {
 	for i := range v {
-		v[i] += b[i]
+		v[i] -= min(v[i], part[i])
 	}
 }
 

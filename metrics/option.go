@@ -75,8 +75,8 @@ func WithDimensions(dimensions ...Dimension) Option {
 
 // WithOrigins adds the same metrics for each origin, in further lines that have the dimension Origin beside the others:
 // "https://api.example.com:443". At most so many origins get metrics of their own for the life of the [Emitter]: those
-// that something happens to first, the busier first if they come in the same line. The rest is summed up as "other". Each
-// origin is a set of metrics that CloudWatch bills. Zero means [DefaultMaxOrigins] (10), [transport.Disabled] no limit;
+// that are reached first, the busier first if they come in the same line. The rest is summed up as "other": so is an origin
+// that no connection could be made to. Each origin is a set of metrics that CloudWatch bills. Zero means [DefaultMaxOrigins] (10), [transport.Disabled] no limit;
 // any other negative value is an error. By default there are no metrics of origins.
 func WithOrigins(most int) Option {
 	return option{"WithOrigins", func(c *config) { c.perOrigin, c.maxOrigins = true, most }}

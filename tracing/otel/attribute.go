@@ -42,8 +42,15 @@ func (t *tracer) request(attrs []attribute.KeyValue, method, origin string) []at
 	return appendServer(append(attrs, known), origin)
 }
 
+// otherServer is the server.address of what is measured of servers that were not reached. Who chooses the hosts that are tried,
+// by a redirect for one, would choose else how many series of metrics there are.
+const otherServer = "_OTHER"
+
 // appendServer adds the server of an origin, "https://host:port".
 func appendServer(attrs []attribute.KeyValue, origin string) []attribute.KeyValue {
+	if origin == otherServer {
+		return append(attrs, semconv.ServerAddress(otherServer))
+	}
 	_, address, _ := strings.Cut(origin, "://")
 	return appendAddress(attrs, address, semconv.ServerAddressKey, semconv.ServerPortKey)
 }
@@ -70,7 +77,10 @@ type outcome struct {
 }
 
 func outcomeOf(e tracing.Exchange) outcome {
-	o := outcome{method: e.Method, origin: e.Origin, status: e.Status, version: cmp.Or(version(e.Proto), version(e.Conn.Protocol))}
+	o := outcome{method: e.Method, origin: otherServer, status: e.Status, version: cmp.Or(version(e.Proto), version(e.Conn.Protocol))}
+	if reached(e) {
+		o.origin = e.Origin
+	}
 	switch {
 	case e.Err != nil:
 		o.failure = classOf(e.Err, e.Failed)
@@ -79,6 +89,9 @@ func outcomeOf(e tracing.Exchange) outcome {
 	}
 	return o
 }
+
+// reached reports whether an exchange got to its server.
+func reached(e tracing.Exchange) bool { return e.Status != 0 || e.Conn != (tracing.Conn{}) }
 
 // append adds what both a span and the metric say of the end of an exchange.
 func (o outcome) append(attrs []attribute.KeyValue) []attribute.KeyValue {

@@ -49,7 +49,9 @@
 // # Metrics
 //
 // Of the exchanges: http.client.request.duration and http.client.active_requests, by http.request.method, server.address
-// and server.port; the former also by status, error.type and network.protocol.version.
+// and server.port; the former also by status, error.type and network.protocol.version. In metrics, an exchange that got no
+// connection to a server that none was ever made to has the server.address "_OTHER", so that whoever chooses the hosts that are
+// called, by a redirect for one, does not choose how many series there are; and it is not counted as active.
 //
 // Of the pool that [WithPool] names, by server.address and server.port: http.client.open_connections, by
 // http.connection.state ("active" or "idle"); http.client.connection.duration, when a connection has ended, by
@@ -61,6 +63,7 @@
 //     thaw.pool.close_reason: "idle_timeout", "lifetime", "stale", "unverified", "server", "error", "excess" or "reset"
 //   - as of now: thaw.pool.dialing, thaw.pool.waiting, thaw.pool.streams
 //
-// What they mean is said at [github.com/thawhttp/thaw/transport.Origin]. A pool that is used by more than 1,024 origins
-// forgets those it has no connection to, and their counters begin anew.
+// What they mean is said at [github.com/thawhttp/thaw/transport.Origin]. Of the origins that it has no connection to, a pool
+// remembers the 64 that were used last. What others counted, and those that were never reached, is summed up under the
+// server.address "_OTHER"; when such an origin comes back, its counters begin anew.
 package otel

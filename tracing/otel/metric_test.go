@@ -1,7 +1,10 @@
 package otel_test
 
 import (
+	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"reflect"
 	"slices"
@@ -11,6 +14,8 @@ import (
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
+	"github.com/thawhttp/thaw/client"
+	"github.com/thawhttp/thaw/retry"
 	"github.com/thawhttp/thaw/transport"
 )
 
@@ -174,4 +179,38 @@ func TestThePoolSaysNothingOfCredentials(t *testing.T) {
 			t.Error(name)
 		}
 	}
+}
+
+// Whoever chooses the hosts that are called does not choose how many series there are.
+func TestServersThatWereNotReachedHaveNoSeries(t *testing.T) {
+	t.Parallel()
+	x := newTelemetry(t, sdktrace.NeverSample())
+	d := x.serve("h1", hello, transport.Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if strings.HasPrefix(addr, "junk") {
+			return unknown(ctx, network, addr)
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}, client.WithRetry(retry.Policy{MaxAttempts: 1}))
+	junk := func() {
+		for i := range 5 {
+			if _, err := get(t, t.Context(), d.client.Client, fmt.Sprintf("http://junk%d.test/", i)); err == nil {
+				t.Fatal("the request succeeded")
+			}
+		}
+	}
+	junk()
+	d.mustGet(t, t.Context(), "/")
+	junk()
+	points, _ := x.metrics()
+	for name := range points {
+		if strings.Contains(name, "junk") {
+			t.Errorf("%s is of a server that was not reached", name)
+		}
+	}
+	const attempts = 10
+	is(t, points, "thaw.pool.dial_errors{server.address=_OTHER}", attempts)
+	is(t, points, "thaw.pool.dial_errors{server.address=127.0.0.1}", 0)
+	is(t, points, "thaw.pool.requests{server.address=127.0.0.1}", 1)
+	is(t, points, "http.client.request.duration{error.type=dns,http.request.method=GET,server.address=_OTHER}", attempts)
+	is(t, points, "http.client.active_requests{http.request.method=GET,server.address=127.0.0.1}", 0)
 }

@@ -95,10 +95,10 @@ func observe(meter metric.Meter, pool *transport.Transport) error {
 	}
 
 	collect := func(_ context.Context, o metric.Observer) error {
-		for name, origin := range pool.Stats().Origins {
+		observe := func(name string, origin *transport.Origin) {
 			of := ofServer(name)
 			for _, r := range readings {
-				o.ObserveInt64(r.to, int64(r.value(&origin)), of)
+				o.ObserveInt64(r.to, int64(r.value(origin)), of)
 			}
 			o.ObserveFloat64(waited, origin.WaitTime.Seconds(), of)
 			o.ObserveInt64(open.Inst(), int64(origin.InUse), ofServer(name, semconv.HTTPConnectionStateActive))
@@ -108,6 +108,16 @@ func observe(meter metric.Meter, pool *transport.Transport) error {
 					o.ObserveInt64(closes, int64(n), ofServer(name, attribute.String("thaw.pool.close_reason", r.name)))
 				}
 			}
+		}
+		stats := pool.Stats()
+		for name, origin := range stats.Origins {
+			if origin.Reached() {
+				observe(name, &origin)
+			}
+		}
+		// What those counted that were not reached, or are forgotten, is in the sum, and has no name.
+		if rest := stats.Rest(); rest != (transport.Origin{}) {
+			observe(otherServer, &rest)
 		}
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http/httptrace"
 	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -44,6 +45,7 @@ func New(opts ...Option) (tracing.Tracer, error) {
 		propagator: c.propagator,
 		known:      knownMethods(),
 		sets:       make(map[outcome]metric.MeasurementOption),
+		reached:    make(map[string]bool),
 	}, nil
 }
 
@@ -54,8 +56,9 @@ type tracer struct {
 	propagator propagation.TextMapPropagator
 	known      map[string]bool // methods
 
-	mu   sync.RWMutex // guards sets
-	sets map[outcome]metric.MeasurementOption
+	mu      sync.RWMutex // guards what follows
+	sets    map[outcome]metric.MeasurementOption
+	reached map[string]bool // origins
 }
 
 // Start begins the span and writes it into the header.
@@ -72,8 +75,7 @@ func (t *tracer) Start(ctx context.Context, s tracing.Start) context.Context {
 	ctx, _ = t.spans.Start(ctx, name,
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(s.Time), trace.WithAttributes(attrs...))
 	t.propagator.Inject(ctx, propagation.HeaderCarrier(s.Header))
-	t.active.Add(ctx, 1, t.set(outcome{method: s.Method, origin: s.Origin}))
-	return ctx
+	return t.activate(ctx, s)
 }
 
 // End ends the span, and measures. That the context has a span of its own, one that records or not, is what the API
@@ -88,11 +90,62 @@ func (t *tracer) End(ctx context.Context, e tracing.Exchange) {
 		t.describe(ctx, span, e, o)
 		span.End(trace.WithTimestamp(ended))
 	}
-	t.active.Add(ctx, -1, t.set(outcome{method: e.Method, origin: e.Origin}))
+	t.deactivate(ctx, e)
 	t.duration.Record(ctx, ended.Sub(e.Began).Seconds(), t.set(o))
 }
 
-// maxSets is how many sets of attributes a tracer keeps. A program that talks to very many origins makes them anew.
+// activate counts the exchange among those under way. To a server that was not reached yet it is under way once it has a
+// connection.
+func (t *tracer) activate(ctx context.Context, s tracing.Start) context.Context {
+	count := func() { t.active.Add(ctx, 1, t.set(outcome{method: s.Method, origin: s.Origin})) }
+	t.mu.RLock()
+	reached := t.reached[s.Origin]
+	t.mu.RUnlock()
+	if reached {
+		count()
+		if ctx.Value(attemptedKey{}) != nil { // that of an exchange around this one
+			ctx = context.WithValue(ctx, attemptedKey{}, (*attempted)(nil))
+		}
+		return ctx
+	}
+	a := new(attempted)
+	return httptrace.WithClientTrace(context.WithValue(ctx, attemptedKey{}, a), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { a.counted.Do(count) },
+	})
+}
+
+// deactivate takes the exchange out again, and notes that its server was reached.
+func (t *tracer) deactivate(ctx context.Context, e tracing.Exchange) {
+	a, _ := ctx.Value(attemptedKey{}).(*attempted)
+	counted := true
+	if a != nil {
+		a.counted.Do(func() { counted = false })
+		if reached(e) {
+			t.note(e.Origin)
+		}
+	}
+	if counted {
+		t.active.Add(ctx, -1, t.set(outcome{method: e.Method, origin: e.Origin}))
+	}
+}
+
+// attempted is an exchange with a server that was not reached before. It is in the context of the exchange.
+type attempted struct{ counted sync.Once }
+
+// attemptedKey is that of an *attempted, which is nil where the server had been reached.
+type attemptedKey struct{}
+
+// note notes that a server was reached.
+func (t *tracer) note(origin string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.reached) >= maxSets {
+		clear(t.reached)
+	}
+	t.reached[origin] = true
+}
+
+// maxSets is how many sets of attributes, and how many origins, a tracer keeps. A program that talks to very many origins makes them anew.
 const maxSets = 1024
 
 // set returns the attributes of a measurement. Most exchanges end like others before, and to sort and hash the same attributes
