@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"github.com/thawhttp/thaw/internal/openbody"
+	"github.com/thawhttp/thaw/transport"
 )
 
 // closeOpen closes the response bodies of requests that the handler made with its context, and warns of them. The
@@ -36,9 +37,9 @@ const unwinding = 10 * time.Millisecond
 // collectOpen is for an invocation that was alone in the process. What it has added to what is in use are requests and
 // bodies of requests that were made without its context, and for a moment those that ended with its context just now. It warns of
 // the former, and has the garbage collected, so that the connections of bodies that nobody can close any more come back at once.
-func (h *handler) collectOpen(ctx context.Context, before map[string]int) {
-	added := h.addedTo(before)
-	for began := time.Now(); len(added) > 0 && time.Since(began) < unwinding; added = h.addedTo(before) {
+func (h *handler) collectOpen(ctx context.Context, before map[string]int, now transport.Stats) {
+	added := addedTo(before, now)
+	for began := time.Now(); len(added) > 0 && time.Since(began) < unwinding; added = addedTo(before, h.client.Stats()) {
 		<-time.After(unwinding / 10)
 	}
 	for origin, n := range added {
@@ -50,8 +51,8 @@ func (h *handler) collectOpen(ctx context.Context, before map[string]int) {
 }
 
 // addedTo returns by how much more is in use than before, by origin.
-func (h *handler) addedTo(before map[string]int) map[string]int {
-	added := h.inUse()
+func addedTo(before map[string]int, now transport.Stats) map[string]int {
+	added := inUse(now)
 	for origin, n := range added {
 		if added[origin] = n - before[origin]; added[origin] <= 0 {
 			delete(added, origin)
@@ -61,10 +62,12 @@ func (h *handler) addedTo(before map[string]int) map[string]int {
 }
 
 // inUse returns how many requests are under way, or their bodies open, by origin.
-func (h *handler) inUse() map[string]int {
+func inUse(now transport.Stats) map[string]int {
 	n := make(map[string]int)
-	for origin, s := range h.client.Stats().Origins {
-		n[origin] = max(s.InUse, s.Streams)
+	for origin, s := range now.Origins {
+		if s.InUse > 0 || s.Streams > 0 {
+			n[origin] = max(s.InUse, s.Streams)
+		}
 	}
 	return n
 }

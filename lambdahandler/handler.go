@@ -11,6 +11,7 @@ import (
 
 	"github.com/thawhttp/thaw/client"
 	"github.com/thawhttp/thaw/internal/openbody"
+	"github.com/thawhttp/thaw/transport"
 )
 
 // handler is a wrapped handler. It is safe for concurrent use.
@@ -66,14 +67,14 @@ func (h *handler) invoke(ctx context.Context, e event) (any, error) {
 		}
 	}
 
-	before := h.inUse()
+	before := inUse(h.client.Stats())
 	h.thaw(ctx)
 	own, bodies := openbody.WithWatch(own)
 	end := func() {
 		h.closeOpen(ctx, bodies.Open())
 		cancel()
-		if h.end(ctx, turn) {
-			h.collectOpen(ctx, before)
+		if now, alone := h.end(ctx, turn); alone {
+			h.collectOpen(ctx, before, now)
 		}
 	}
 	streaming := false
@@ -111,14 +112,15 @@ func (h *handler) thaw(ctx context.Context) {
 	}()
 }
 
-// end does what is to be done at the end of every invocation. It reports whether the invocation was alone in the process
-// all the time.
-func (h *handler) end(ctx context.Context, turn uint64) (alone bool) {
+// end does what is to be done at the end of every invocation. It reports what the pool looks like then, and whether the
+// invocation was alone in the process all the time.
+func (h *handler) end(ctx context.Context, turn uint64) (now transport.Stats, alone bool) {
 	if h.metrics != nil {
 		if err := h.metrics.Emit(h.client); err != nil {
 			h.log().WarnContext(ctx, "the line of metrics could not be written", "error", err)
 		}
 	}
-	h.remember()
-	return h.running.end(turn)
+	now = h.client.Stats()
+	h.remember(now)
+	return now, h.running.end(turn)
 }

@@ -3,8 +3,9 @@ package lambdahandler
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"time"
+
+	"github.com/thawhttp/thaw/transport"
 )
 
 // warmup is a kind of warm-up event and what it is to warm.
@@ -13,33 +14,37 @@ type warmup struct {
 	urls []string
 }
 
-// IsWarmup recognises the marked payload {"thaw": "warmup"}, which an EventBridge schedule sends if it is given as
-// the constant input of its target.
+// IsWarmup recognises the payload {"thaw": "warmup"}, which an EventBridge schedule sends if it is given as the constant
+// input of its target. An object that has anything beside that is an event of the handler's.
 func IsWarmup(payload []byte) bool {
-	return marked(payload, "thaw", "warmup")
+	return consistsOf(payload, "{", `"thaw"`, ":", `"warmup"`, "}")
 }
 
 // IsServerlessPluginWarmup recognises the default payload of serverless-plugin-warmup, {"source":
-// "serverless-plugin-warmup"}.
+// "serverless-plugin-warmup"}, with nothing beside it either: an event of EventBridge has its source in the same place.
 func IsServerlessPluginWarmup(payload []byte) bool {
-	return marked(payload, "source", "serverless-plugin-warmup")
+	return consistsOf(payload, "{", `"source"`, ":", `"serverless-plugin-warmup"`, "}")
 }
 
-// marked reports whether payload is a JSON object that has value, written without escapes, under key. To decode a struct would
-// take keys for it that differ in case, and an event that a warm-up is not may not miss its handler.
-func marked(payload []byte, key, value string) bool {
-	if !bytes.Contains(payload, []byte(value)) { // most events, which need not be decoded
-		return false
+// consistsOf reports whether payload is made of these tokens of JSON and white space between them. To decode it would take
+// for a warm-up what has the member twice, or written with escapes or in other case, and an event that is no warm-up must
+// not miss its handler.
+func consistsOf(payload []byte, tokens ...string) bool {
+	const space = " \t\r\n" // RFC 8259, section 2
+	for _, token := range tokens {
+		rest, ok := bytes.CutPrefix(bytes.TrimLeft(payload, space), []byte(token))
+		if !ok {
+			return false
+		}
+		payload = rest
 	}
-	var e map[string]json.RawMessage
-	var got string
-	return json.Unmarshal(payload, &e) == nil && json.Unmarshal(e[key], &got) == nil && got == value
+	return len(bytes.TrimLeft(payload, space)) == 0
 }
 
 // remember notes which origins there are connections to. By the next invocation the pool may have seen the end of them.
-func (h *handler) remember() {
+func (h *handler) remember(now transport.Stats) {
 	var had []string
-	for origin, s := range h.client.Stats().Origins {
+	for origin, s := range now.Origins {
 		if s.Open > 0 {
 			had = append(had, origin)
 		}
@@ -47,11 +52,11 @@ func (h *handler) remember() {
 	h.had.Store(&had)
 }
 
-// warmed is the answer to a warm-up event.
+// warmed is the answer to a warm-up event. What could not be reached is in the log and not here: names and addresses are none
+// of the caller's business, who may be anybody that can invoke the function.
 type warmed struct {
-	Thaw  string `json:"thaw"`            // "warm"
-	Open  int    `json:"open"`            // connections that the pool has now
-	Error string `json:"error,omitempty"` // what could not be reached
+	Thaw string `json:"thaw"` // "warm"
+	Open int    `json:"open"` // connections that the pool has now
 }
 
 // warm handles a warm-up event.
@@ -69,7 +74,6 @@ func (h *handler) warm(ctx context.Context, urls []string) warmed {
 	answer := warmed{Thaw: "warm"}
 	if err := h.client.Warm(ctx, urls...); err != nil {
 		h.log().WarnContext(ctx, "warm-up: some origins are not reachable", "error", err)
-		answer.Error = err.Error()
 	}
 	if hold != nil {
 		select {
