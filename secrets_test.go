@@ -326,6 +326,12 @@ func TestNoSecretComesOut(t *testing.T) {
 		{name: "ProxyWithoutTLS", target: "http://api.test", cfg: through("https://" + listen(t, func(c net.Conn) { io.WriteString(c, secret+secret) })), want: "proxyconnect"},
 		{name: "SOCKSRefuses", target: "http://api.test", cfg: through("socks5://" + listen(t, refuseSOCKS)), want: "refused the user name"},
 		{name: "SOCKSTalksNonsense", target: "http://api.test", cfg: through("socks5://" + listen(t, func(c net.Conn) { io.WriteString(c, secret) })), want: "SOCKS5"},
+		{name: "NoURLOfAProxy", target: "http://api.test", cfg: transport.Config{Proxy: func(*http.Request) (*url.URL, error) {
+			return url.Parse(fmt.Sprintf("http://%s:%s%%zz@proxy.test", secret, secret))
+		}}, want: "Proxy function"},
+		{name: "HalfAPasswordForAPort", target: "http://api.test", cfg: transport.Config{Proxy: func(*http.Request) (*url.URL, error) {
+			return url.Parse(fmt.Sprintf("http://joe:%s/more@proxy.test", secret))
+		}}, want: "Proxy function"},
 		{name: "UnknownProxy", target: "http://api.test", cfg: through("gopher://proxy.test"), want: "unsupported proxy scheme"},
 	}
 	for _, tt := range cases {
