@@ -151,6 +151,9 @@ func (tracingLayers) request(rt http.RoundTripper) http.RoundTripper {
 	return tracing.CountAttempts(rt)
 }
 
+// Pool returns the pool, or nil for a client on a base that is no pool: see [WithBase].
+func (c *Client) Pool() *transport.Transport { return c.pool }
+
 // Warm makes connections ahead of the first request: it resolves, dials and shakes hands with the origin of each
 // URL, all at once, and returns the joined errors of those that failed. An origin named k times gets k connections
 // if it speaks HTTP/1.1, and one if it speaks HTTP/2. Its place is the init phase of a Lambda function, where the

@@ -37,9 +37,9 @@ const unwinding = 10 * time.Millisecond
 // collectOpen is for an invocation that was alone in the process. What it has added to what is in use are requests and
 // bodies of requests that were made without its context, and for a moment those that ended with its context just now. It warns of
 // the former, and has the garbage collected, so that the connections of bodies that nobody can close any more come back at once.
-func (h *handler) collectOpen(ctx context.Context, before map[string]int, now transport.Stats) {
+func (h *handler) collectOpen(ctx context.Context, before map[string]int, now map[string]transport.Origin) {
 	added := addedTo(before, now)
-	for began := time.Now(); len(added) > 0 && time.Since(began) < unwinding; added = addedTo(before, h.client.Stats()) {
+	for began := time.Now(); len(added) > 0 && time.Since(began) < unwinding; added = addedTo(before, h.connected()) {
 		<-time.After(unwinding / 10)
 	}
 	for origin, n := range added {
@@ -51,7 +51,7 @@ func (h *handler) collectOpen(ctx context.Context, before map[string]int, now tr
 }
 
 // addedTo returns by how much more is in use than before, by origin.
-func addedTo(before map[string]int, now transport.Stats) map[string]int {
+func addedTo(before map[string]int, now map[string]transport.Origin) map[string]int {
 	added := inUse(now)
 	for origin, n := range added {
 		if added[origin] = n - before[origin]; added[origin] <= 0 {
@@ -61,10 +61,18 @@ func addedTo(before map[string]int, now transport.Stats) map[string]int {
 	return added
 }
 
+// connected returns the statistics of the origins that there are connections to.
+func (h *handler) connected() map[string]transport.Origin {
+	if pool := h.client.Pool(); pool != nil {
+		return pool.Connected()
+	}
+	return nil
+}
+
 // inUse returns how many requests are under way, or their bodies open, by origin.
-func inUse(now transport.Stats) map[string]int {
+func inUse(now map[string]transport.Origin) map[string]int {
 	n := make(map[string]int)
-	for origin, s := range now.Origins {
+	for origin, s := range now {
 		if s.InUse > 0 || s.Streams > 0 {
 			n[origin] = max(s.InUse, s.Streams)
 		}

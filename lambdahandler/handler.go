@@ -67,7 +67,7 @@ func (h *handler) invoke(ctx context.Context, e event) (any, error) {
 		}
 	}
 
-	before := inUse(h.client.Stats())
+	before := inUse(h.connected())
 	h.thaw(ctx)
 	own, bodies := openbody.WithWatch(own)
 	end := func() {
@@ -112,15 +112,15 @@ func (h *handler) thaw(ctx context.Context) {
 	}()
 }
 
-// end does what is to be done at the end of every invocation. It reports what the pool looks like then, and whether the
+// end does what is to be done at the end of every invocation. It reports which origins have connections then, and whether the
 // invocation was alone in the process all the time.
-func (h *handler) end(ctx context.Context, turn uint64) (now transport.Stats, alone bool) {
+func (h *handler) end(ctx context.Context, turn uint64) (now map[string]transport.Origin, alone bool) {
 	if h.metrics != nil {
 		if err := h.metrics.Emit(h.client); err != nil {
 			h.log().WarnContext(ctx, "the line of metrics could not be written", "error", err)
 		}
 	}
-	now = h.client.Stats()
+	now = h.connected()
 	h.remember(now)
 	return now, h.running.end(turn)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/thawhttp/thaw/client"
+	"github.com/thawhttp/thaw/internal/legible"
 )
 
 // Init makes connections to the origins of urls in the init phase of a function, which lasts up to 10 s and has its CPU
@@ -33,7 +34,7 @@ func Init(c *client.Client, limit time.Duration, urls ...string) error {
 	defer cancel()
 	err := c.Warm(ctx, urls...)
 	if err != nil {
-		slog.Warn("init: some origins are not reachable yet", "error", err)
+		slog.Warn("init: some origins are not reachable yet", "error", legible.Error(err))
 	}
 	return err
 }

@@ -3,8 +3,11 @@ package lambdahandler
 import (
 	"bytes"
 	"context"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/thawhttp/thaw/internal/legible"
 	"github.com/thawhttp/thaw/transport"
 )
 
@@ -42,13 +45,8 @@ func consistsOf(payload []byte, tokens ...string) bool {
 }
 
 // remember notes which origins there are connections to. By the next invocation the pool may have seen the end of them.
-func (h *handler) remember(now transport.Stats) {
-	var had []string
-	for origin, s := range now.Origins {
-		if s.Open > 0 {
-			had = append(had, origin)
-		}
-	}
+func (h *handler) remember(now map[string]transport.Origin) {
+	had := slices.Collect(maps.Keys(now))
 	h.had.Store(&had)
 }
 
@@ -73,7 +71,7 @@ func (h *handler) warm(ctx context.Context, urls []string) warmed {
 	}
 	answer := warmed{Thaw: "warm"}
 	if err := h.client.Warm(ctx, urls...); err != nil {
-		h.log().WarnContext(ctx, "warm-up: some origins are not reachable", "error", err)
+		h.log().WarnContext(ctx, "warm-up: some origins are not reachable", "error", legible.Error(err))
 	}
 	if hold != nil {
 		select {

@@ -22,7 +22,7 @@ func (e *Error) Error() string {
 	if e.Attempts <= 1 {
 		return legible.Text(e.Err.Error())
 	}
-	return fmt.Sprintf("retry: failed after %d attempts: %v", e.Attempts, legible.Error(e.Err))
+	return legible.Text(fmt.Sprintf("retry: failed after %d attempts: %v", e.Attempts, e.Err))
 }
 
 func (e *Error) Unwrap() error { return e.Err }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/hashicorp/go-retryablehttp"
 
-	"github.com/thawhttp/thaw/internal/legible"
 	"github.com/thawhttp/thaw/internal/nowait"
 )
 
@@ -104,9 +103,9 @@ type waitError struct {
 
 func (e *waitError) Error() string {
 	if e.last.Err != nil {
-		return fmt.Sprintf("%v while waiting to try again after: %v", legible.Error(e.cause), legible.Error(e.last.Err))
+		return fmt.Sprintf("%v while waiting to try again after: %v", e.cause, e.last.Err)
 	}
-	return fmt.Sprintf("%v while waiting to try again after status %d", legible.Error(e.cause), e.last.Response.StatusCode)
+	return fmt.Sprintf("%v while waiting to try again after status %d", e.cause, e.last.Response.StatusCode)
 }
 
 func (e *waitError) Unwrap() []error {

@@ -27,6 +27,11 @@ func (t *Transport) acquire(ctx context.Context, key originKey, w *want, proxy *
 			return grant{}, ErrClosed
 		}
 		o := t.originFor(key, w.req.URL, proxy)
+		if t.shut { // while the origin was made
+			t.vacated(o)
+			t.unlock()
+			return grant{}, ErrClosed
+		}
 		if w.turn == 0 {
 			t.turns++
 			w.turn = t.turns
@@ -132,7 +137,7 @@ var errRequestCanceled = errors.New("net/http: request canceled") // what net/ht
 
 // waitError returns the error of a wait that ends because of err, and says what the pool looked like. mu is held.
 func (t *Transport) waitError(o *origin, since instant, err error) error {
-	s := o.stats()
+	s := o.gauges()
 	full := ""
 	if t.hostRoom(o) && !t.room(o) {
 		full = fmt.Sprintf("; %d to all origins, and MaxConns is %d", t.open+t.dialing+t.closing, t.cfg.MaxConns)

@@ -132,8 +132,8 @@ type Config struct {
 	//
 	// TLS sessions are resumed, which saves two thirds of the CPU of a reconnect. The Transport has a cache of its own for
 	// them, which Reset empties, unless ClientSessionCache is set: that one is used then, and is the caller's. There is none if
-	// SessionTicketsDisabled is set; nor with GetClientCertificate, or VerifyPeerCertificate without VerifyConnection,
-	// because a resumed handshake calls neither.
+	// SessionTicketsDisabled is set; nor with GetClientCertificate or VerifyPeerCertificate, because a resumed handshake calls
+	// neither. VerifyConnection is called for each.
 	TLS *tls.Config
 
 	// Proxy returns the proxy for a request, as for [http.Transport]: http, https, socks5 and socks5h.
@@ -229,6 +229,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		cfg.TLS = new(tls.Config)
 	} else {
 		cfg.TLS = cfg.TLS.Clone()
+		cfg.TLS.Certificates = slices.Clone(cfg.TLS.Certificates)
 		if v := cfg.TLS.MinVersion; v != 0 && (v < tls.VersionTLS12 || v > tls.VersionTLS13) {
 			fault("TLS.MinVersion", tls.VersionName(v), "TLS 1.2, TLS 1.3, or 0 for TLS 1.2")
 		}

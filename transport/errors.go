@@ -61,6 +61,7 @@ type verdict struct {
 	permanent   bool // another attempt would meet the error again, or make things worse
 }
 
+func (v *verdict) Error() string     { return legible.Text(v.error.Error()) }
 func (v *verdict) Unwrap() error     { return v.error }
 func (v *verdict) Unprocessed() bool { return v.unprocessed }
 func (v *verdict) Permanent() bool   { return v.permanent }

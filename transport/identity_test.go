@@ -172,9 +172,9 @@ func TestAWithdrawnPinIsAskedForEachConnection(t *testing.T) {
 		"VerifyConnection": func(c *tls.Config, f func() error) {
 			c.VerifyConnection = func(tls.ConnectionState) error { return f() }
 		},
-		"both": func(c *tls.Config, f func() error) {
-			c.VerifyPeerCertificate = func([][]byte, [][]*x509.Certificate) error { return nil }
-			c.VerifyConnection = func(tls.ConnectionState) error { return f() }
+		"the former beside the latter": func(c *tls.Config, f func() error) {
+			c.VerifyPeerCertificate = func([][]byte, [][]*x509.Certificate) error { return f() }
+			c.VerifyConnection = func(tls.ConnectionState) error { return nil }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,11 +6,11 @@ import (
 	"crypto/tls"
 	"net"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"github.com/thawhttp/thaw/internal/connlife"
 	"github.com/thawhttp/thaw/internal/hostport"
+	"github.com/thawhttp/thaw/internal/legible"
 )
 
 // originKey tells origins apart. Connections are shared within a key and never across: not across proxies, nor
@@ -43,7 +43,6 @@ type origin struct {
 	dials   []*dial // under way
 	closing int     // connections that are out of the pool and not closed yet
 	pins    int     // those who use it beside a connection or a dial, such as requests that wait
-	reached bool    // a connection to it was made
 
 	aliases []originKey   // the ways its host was written
 	vacant  *list.Element // in Transport.vacant, if it has nothing but what it counted
@@ -53,9 +52,8 @@ type origin struct {
 	nudging  bool     // a timer will look after the waiters of a connection that refused a stream
 	starved  bool     // in Transport.starved: waits for room under MaxConns
 
-	counts Origin // counters; the gauges are filled in by stats
-
-	requests, reused atomic.Uint64 // counters too, for the way of a request that takes no lock there
+	ledger *ledger
+	counts *Origin // those of the ledger
 }
 
 // originFor returns the origin that req is for, making it if need be. Transport.mu is held, and released and taken
@@ -67,11 +65,12 @@ func (t *Transport) originFor(key originKey, u, proxy *url.URL) *origin {
 		// Resolving the name to its canonical form is slow, so it is done once for each way a host is written.
 		canonical := key
 		canonical.host = hostport.Of(u)
-		name := key.scheme + "://" + canonical.host
+		name := legible.Text(key.scheme + "://" + canonical.host)
 		t.mu.Lock()
 
 		if o = t.origins[canonical]; o == nil {
-			o = &origin{t: t, key: canonical, name: name, proxy: proxy}
+			o = &origin{t: t, key: canonical, name: name, proxy: proxy, ledger: t.ledgerFor(name)}
+			o.counts = &o.ledger.counts
 			o.secure()
 			o.protocol = t.priorProtocol(key)
 			t.origins[canonical] = o
@@ -116,14 +115,14 @@ const (
 
 // vacated is called when something of an origin has ended. An origin that nothing is left of is forgotten at once if there
 // never was a connection to it: whoever chooses the hosts that are tried could fill memory, statistics and metrics with them.
-// Those that were reached are remembered, with what they counted and what protocol they speak, since the next invocation
-// will want them again; but of very many only those that were used last. What the forgotten ones counted stays in the sum.
+// Those that were reached are remembered, with what protocol they speak, since the next invocation will want them again; but
+// of very many only those that were used last. What was counted of them is remembered for longer: see ledger.
 // Transport.mu is held.
 func (t *Transport) vacated(o *origin) {
 	if len(o.conns) > 0 || len(o.dials) > 0 || o.closing > 0 || o.pins > 0 || o.vacant != nil {
 		return
 	}
-	if !o.reached {
+	if !o.ledger.reached {
 		t.forget(o)
 		return
 	}
@@ -144,7 +143,7 @@ func (t *Transport) forget(o *origin) {
 	}
 	o.dropAliases()
 	delete(t.origins, o.key)
-	t.forgotten.add(o.stats())
+	t.leaveLedger(o.ledger)
 }
 
 // priorProtocol returns the protocol that is known without asking.
@@ -169,7 +168,7 @@ func (o *origin) add(c *conn) {
 	o.t.open++
 	c.state = connInUse
 	o.protocol = c.protocol
-	o.reached = true
+	o.ledger.reached = true
 }
 
 // remove takes a connection out of everything and counts it as closed for reason. Transport.mu is held.
@@ -298,11 +297,8 @@ func (o *origin) condemn(idleAt, now instant) {
 // more likely closed just the one, after so many requests for example.
 const condemnAfter = time.Second
 
-// stats returns the counters and the gauges. Transport.mu is held.
-func (o *origin) stats() Origin {
-	s := o.counts
-	s.Reused = o.reused.Load() // first: a request is counted before its reuse is
-	s.Requests = o.requests.Load()
+// gauges returns what is there now. Transport.mu is held.
+func (o *origin) gauges() (s Origin) {
 	s.Open = len(o.conns)
 	s.Idle = o.idleCount
 	s.InUse = s.Open - s.Idle

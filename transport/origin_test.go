@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 func TestOriginsWithoutAConnectionAreForgottenButNotWhatTheyCounted(t *testing.T) {
@@ -43,7 +45,7 @@ func TestOriginsWithoutAConnectionAreForgottenButNotWhatTheyCounted(t *testing.T
 	}
 }
 
-// Of origins that were reached, those that were used last keep what they counted.
+// Of origins that were reached, what they counted is remembered for longer than they are.
 func TestOriginsThatWereReachedAreRemembered(t *testing.T) {
 	forModes(t, modes, func(t *testing.T, m mode) {
 		s := serve(t, m)
@@ -63,10 +65,14 @@ func TestOriginsThatWereReachedAreRemembered(t *testing.T) {
 			send(fmt.Sprintf("%d.example.com:80", i))
 			send("often.example.com:80")
 		}
-		eventually(t, "what was closed is forgotten", func() bool { return len(p.Stats().Origins) == maxVacant })
+		eventually(t, "what was closed is forgotten", func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return len(p.origins) == maxVacant
+		})
 		p.remembered(t, maxVacant)
 		got := p.Stats()
-		if got.Requests != 2*asked || got.Dials != 2*asked || got.Closed.Reset != 2*asked {
+		if len(got.Origins) != asked+1 || got.Requests != 2*asked || got.Dials != 2*asked || got.Closed.Reset != 2*asked {
 			t.Errorf("after %d origins: %+v", asked, got.Origin)
 		}
 		for name, o := range got.Origins {
@@ -130,5 +136,31 @@ func (p *pool) remembered(t *testing.T, origins int) {
 	defer p.mu.Unlock()
 	if len(p.origins) != origins || len(p.aliases) > maxAliases*origins || p.vacant.Len() > maxVacant {
 		t.Errorf("%d origins, %d ways to write them, %d without a connection are remembered; want %d origins", len(p.origins), len(p.aliases), p.vacant.Len(), origins)
+	}
+}
+
+// An origin is made without the lock, and the pool may be closed meanwhile.
+func TestRequestsToNewOriginsEndWithThePool(t *testing.T) {
+	for round := range 50 {
+		p := newPool(t, plain, Config{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("nobody there")
+		}})
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for i := range 32 {
+			wg.Go(func() {
+				<-start
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				err := p.send(newRequest(ctx, "GET", fmt.Sprintf("http://bücher-%d.test/", i), "it", noBody))
+				if errors.Is(err, context.DeadlineExceeded) {
+					t.Error("a request waited for its deadline after Close")
+				}
+			})
+		}
+		close(start)
+		<-time.After(time.Duration(round%10) * 20 * time.Microsecond)
+		p.Close()
+		wg.Wait()
 	}
 }

@@ -35,7 +35,7 @@ func (t *Transport) proxyOf(req *http.Request) (*url.URL, error) {
 		u.Scheme = "http"
 		return &u, nil
 	default:
-		return nil, fmt.Errorf("%w %q: want http, https, socks5 or socks5h", errProxyScheme, u.Scheme)
+		return nil, fmt.Errorf("%w %.40q: want http, https, socks5 or socks5h", errProxyScheme, u.Scheme)
 	}
 }
 

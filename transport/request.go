@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/thawhttp/thaw/internal/hostport"
 	"github.com/thawhttp/thaw/internal/legible"
 )
 
@@ -40,21 +41,21 @@ func validate(req *http.Request) error {
 
 // invalid returns an error that says what is wrong with a request.
 func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrInvalidRequest, legible.Text(fmt.Sprintf(format, args...)))
+	return legible.Error(fmt.Errorf("%w: %s", ErrInvalidRequest, fmt.Sprintf(format, args...)))
 }
 
 const (
 	// maxHost is the length of the longest host that can be called, in bytes: that of the longest name in DNS (RFC 1035,
 	// section 2.3.4). The pool keeps a host's name with all that it remembers of it, and a server chooses it by a redirect.
 	maxHost = 255
-	// maxAddr adds the brackets of an IPv6 address and a port.
-	maxAddr = maxHost + len("[]:65535")
+	// maxWritten is the length of the longest way to write such a host, in characters that are not ASCII, with a port.
+	maxWritten = 1024
 )
 
 // validateHost refuses hosts that no connection could lead to, before anything is kept of them.
 func validateHost(u *url.URL) error {
-	if n := len(u.Hostname()); n > maxHost || len(u.Host) > maxAddr {
-		return invalid("the host of the URL has %d bytes: want at most %d, and a port of at most 5", n, maxHost)
+	if n := len(u.Host); n > maxHost && (n > maxWritten || len(hostport.Host(u)) > maxHost || len(u.Port()) > len("65535")) {
+		return invalid("the host of the URL has %d bytes: want at most %d in its ASCII form, and a port of at most 5", n, maxHost)
 	}
 	if strings.ContainsFunc(u.Host, isControl) {
 		return invalid("control character in the host of the URL")

@@ -25,8 +25,10 @@ func TestHostsThatCannotBeAreRefusedAtTheDoor(t *testing.T) {
 		{longest, true},
 		{longest + ":65535", true},
 		{"[::1]:80", true},
+		{strings.Repeat("あ", 50) + "." + strings.Repeat("い", 50) + ".test", true}, // 306 bytes, and 118 in ASCII
 		{longest + "a", false},
 		{longest + "a:80", false},
+		{strings.Repeat("あ", 50) + "." + longest, false},
 		{longest + ":" + strings.Repeat("0", 10) + "80", false},
 		{strings.Repeat("b.", 450_000) + "test", false},
 		{"[::1%25" + strings.Repeat("z", 900_000) + "]", false},

@@ -81,9 +81,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, &verdict{err, !a.doubtful, invalid || gone(err)}
 		}
 		if n == 1 {
-			g.c.origin.requests.Add(1)
+			g.c.origin.ledger.requests.Add(1)
 			if g.reused {
-				g.c.origin.reused.Add(1)
+				g.c.origin.ledger.reused.Add(1)
 			}
 		}
 		if trace != nil && trace.GotConn != nil {

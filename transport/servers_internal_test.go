@@ -984,7 +984,7 @@ func checkLocked(t *Transport) error {
 		}
 		closed := o.counts.Closed
 		gone := closed.IdleTimeout + closed.Lifetime + closed.Stale + closed.Unverified + closed.Server + closed.Error + closed.Excess + closed.Reset
-		if known := o.counts.DialErrors + uint64(len(o.dials)) + uint64(len(o.conns)) + gone; known != o.counts.Dials && !t.shut {
+		if known := o.counts.DialErrors + uint64(len(o.dials)) + uint64(len(o.conns)) + gone; known != o.counts.Dials && !t.shut && o.ledger.origins == 1 {
 			fault("%s: %d dials begun, but %d failed, %d under way, %d open and %d closed",
 				o.name, o.counts.Dials, o.counts.DialErrors, len(o.dials), len(o.conns), gone)
 		}

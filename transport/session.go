@@ -9,7 +9,7 @@ import "crypto/tls"
 // cache by the name of the server alone, and who copies the configuration and puts another certificate into it would go on
 // as the one before. There is none where a resumed session would go past what the configuration asks for at each handshake:
 //
-//   - VerifyPeerCertificate is not called for it; VerifyConnection is.
+//   - VerifyPeerCertificate is not called for it. (VerifyConnection is, and may be there for something else.)
 //   - GetClientCertificate is not called for it, so that a certificate which replaces another one would not be shown.
 func newSessions(cfg *tls.Config) tls.ClientSessionCache {
 	switch {
@@ -17,7 +17,7 @@ func newSessions(cfg *tls.Config) tls.ClientSessionCache {
 		return nil
 	case cfg.ClientSessionCache != nil:
 		return cfg.ClientSessionCache // the caller's own, who knows what else it is for
-	case cfg.VerifyPeerCertificate != nil && cfg.VerifyConnection == nil, cfg.GetClientCertificate != nil:
+	case cfg.VerifyPeerCertificate != nil, cfg.GetClientCertificate != nil:
 		return nil
 	default:
 		return tls.NewLRUClientSessionCache(0)

@@ -1,16 +1,17 @@
 package transport
 
-import (
-	"reflect"
-	"time"
-)
+import "time"
 
-// Stats is a snapshot of a [Transport]. Counters only grow; gauges are as of now. The origins are those that have a
-// connection or are being tried, and of others that have had one the 64 that were used last. One that is forgotten begins
-// anew when it comes back.
+// Stats is a snapshot of a [Transport]. Counters only grow; gauges are as of now.
 type Stats struct {
-	Origin                    // the sum over all origins, those that are forgotten included
+	Origin                    // the sum over all origins
 	Origins map[string]Origin // by "https://host:port"
+
+	// Unreached is the part of the sum that is of origins to which no connection could ever be made, and which nobody tries any
+	// more. They have no entry in Origins: else whoever chooses the hosts that are tried, by a redirect for one, would choose
+	// how many entries there are. Of the origins that were reached and have no connection any more, the 256 that were used last
+	// have one.
+	Unreached Origin
 }
 
 // Origin is the part of [Stats] that concerns one origin.
@@ -39,21 +40,9 @@ type Origin struct {
 	Closed Closed
 }
 
-// Reached reports whether there has been a connection to the origin. An origin that was not reached is in [Stats] for as
-// long as somebody tries; what it counted stays in the sum over all origins alone. So whoever chooses the names that are
-// tried does not choose how many origins there are to be shown.
+// Reached reports whether there has been a connection to the origin. One that was not reached is in Stats.Origins for as long as
+// somebody tries to.
 func (o Origin) Reached() bool { return o.Requests > 0 || o.Open > 0 || o.Closed != Closed{} }
-
-// Rest returns what the sum has beside the origins that were reached: what others counted, and those that are forgotten.
-func (s Stats) Rest() Origin {
-	rest := s.Origin
-	for _, o := range s.Origins {
-		if o.Reached() {
-			rest.sub(o)
-		}
-	}
-	return rest
-}
 
 // Closed counts closed connections by reason.
 type Closed struct {
@@ -95,20 +84,4 @@ func (o *Origin) add(b Origin) {
 	o.Closed.Error += b.Closed.Error
 	o.Closed.Excess += b.Closed.Excess
 	o.Closed.Reset += b.Closed.Reset
-}
-
-// sub takes the counters and gauges of b, a part of o, out of o. It is for readers of statistics, who are in no hurry.
-func (o *Origin) sub(b Origin) { subtract(reflect.ValueOf(o).Elem(), reflect.ValueOf(b)) }
-
-func subtract(v, part reflect.Value) {
-	for i := range v.NumField() {
-		switch f, p := v.Field(i), part.Field(i); {
-		case f.CanInt():
-			f.SetInt(f.Int() - p.Int())
-		case f.CanUint():
-			f.SetUint(f.Uint() - p.Uint())
-		default:
-			subtract(f, p)
-		}
-	}
 }

@@ -2,7 +2,11 @@ package transport
 
 import (
 	"context"
-	"reflect"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -46,39 +50,49 @@ func TestASnapshotIsTheSumOfItsOrigins(t *testing.T) {
 	}
 }
 
-func TestTheRestIsWhatIsOfNoOriginThatWasReached(t *testing.T) {
-	// Every field has a value of its own.
-	var n int64
-	var fill func(v reflect.Value)
-	fill = func(v reflect.Value) {
-		for i := range v.NumField() {
-			n++
-			switch f := v.Field(i); {
-			case f.CanInt():
-				f.SetInt(n)
-			case f.CanUint():
-				f.SetUint(uint64(n))
-			default:
-				fill(f)
+// Several origins have one name where requests go through different proxies. What was counted of one that is forgotten stays.
+func TestCountersOnlyGrow(t *testing.T) {
+	s := serve(t, plain)
+	proxies := []string{s.url, "http://proxy.invalid:1"}
+	p := newPool(t, plain, Config{
+		Proxy: func(req *http.Request) (*url.URL, error) { return url.Parse(req.Header.Get("X-Proxy")) },
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr != strings.TrimPrefix(s.url, "http://") {
+				return nil, errInjected
 			}
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	})
+	var before Origin
+	for n := range 6 {
+		req := newRequest(t.Context(), "GET", "http://api.test/", fmt.Sprint(n), noBody)
+		req.Header.Set("X-Proxy", proxies[n%2])
+		if err := p.send(req); (err == nil) != (n%2 == 0) {
+			t.Fatalf("through %s: %v", proxies[n%2], err)
+		}
+		st := p.Stats()
+		if now := st.Origins["http://api.test:80"]; now.Requests < before.Requests || now.Dials <= before.Dials && n%2 == 1 || now.DialErrors != uint64(n+1)/2 {
+			t.Errorf("after %d requests:\n%+v, before\n%+v", n+1, now, before)
+		} else {
+			before = now
+		}
+		if st.Unreached != (Origin{}) {
+			t.Errorf("a name that was reached is among those that were not: %+v", st.Unreached)
 		}
 	}
-	some := func() (o Origin) {
-		fill(reflect.ValueOf(&o).Elem())
-		return o
-	}
-	reached, forgotten := some(), some()
-	tried := Origin{Dials: 3, DialErrors: 2, Dialing: 1, Waiting: 5}
-	if !reached.Reached() || tried.Reached() {
-		t.Fatal("what was reached and what was not is mistaken")
-	}
-	s := Stats{Origins: map[string]Origin{"reached": reached, "tried": tried}}
-	for _, o := range []Origin{reached, forgotten, tried} {
-		s.add(o)
-	}
-	want := forgotten
-	want.add(tried)
-	if got := s.Rest(); got != want {
-		t.Errorf("the rest is\n%+v, want\n%+v", got, want)
-	}
+}
+
+func TestConnectedIsTheStatsOfThoseWithConnections(t *testing.T) {
+	forModes(t, modes, func(t *testing.T, m mode) {
+		kept, closed := serve(t, m), serve(t, m)
+		p := newPool(t, m, Config{})
+		p.mustSend(t, closed.request(t.Context(), "GET", "1", noBody))
+		p.CloseIdleConnections()
+		p.settled(t)
+		p.mustSend(t, kept.request(t.Context(), "GET", "2", noBody))
+		got, st := p.Connected(), p.Stats()
+		if len(got) != 1 || got[kept.url] != st.Origins[kept.url] || got[kept.url].Open != 1 || len(st.Origins) != 2 {
+			t.Errorf("%+v\nof %+v", got, st)
+		}
+	})
 }

@@ -30,25 +30,28 @@ type Transport struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // of all goroutines of the pool; Add only with mu held and shut unset
 
-	mu        sync.Mutex             // guards what follows, every origin and what conn says of itself
-	sessions  tls.ClientSessionCache // nil if no TLS session is to be resumed
-	shut      bool                   // Close was called
-	origins   map[originKey]*origin
-	aliases   map[originKey]*origin // origins by the ways their hosts are written
-	vacant    list.List             // of *origin, the one used last at the back: see vacated
-	open      int                   // connections of all origins
-	dialing   int
-	closing   int // connections that are out of the pool and not closed yet
-	idleCount int
-	starved   []*origin // that wait for room under MaxConns, first come, first served
-	lastID    uint64
-	turns     uint64        // requests that asked for a connection
-	freed     chan struct{} // closed when a connection is, if Warm waits for that; or nil
-	thawed    instant       // of the last call of Thaw
-	tidyTimer *time.Timer
-	tidyAt    int64  // when the timer will run, in wall-clock nanoseconds; zero if it is not set
-	forgotten Origin // counters of origins that were dropped
-	watchers  []func(connlife.End)
+	mu            sync.Mutex             // guards what follows, every origin and what conn says of itself
+	sessions      tls.ClientSessionCache // nil if no TLS session is to be resumed
+	shut          bool                   // Close was called
+	origins       map[originKey]*origin
+	aliases       map[originKey]*origin // origins by the ways their hosts are written
+	vacant        list.List             // of *origin, the one used last at the back: see vacated
+	open          int                   // connections of all origins
+	dialing       int
+	closing       int // connections that are out of the pool and not closed yet
+	idleCount     int
+	starved       []*origin // that wait for room under MaxConns, first come, first served
+	lastID        uint64
+	turns         uint64        // requests that asked for a connection
+	freed         chan struct{} // closed when a connection is, if Warm waits for that; or nil
+	thawed        instant       // of the last call of Thaw
+	tidyTimer     *time.Timer
+	tidyAt        int64              // when the timer will run, in wall-clock nanoseconds; zero if it is not set
+	ledgers       map[string]*ledger // by name
+	vacantLedgers list.List          // of *ledger, the one used last at the back
+	unreached     Origin             // counters of names that were never reached, and are forgotten
+	forgotten     Origin             // counters of other ledgers that were dropped
+	watchers      []func(connlife.End)
 
 	// What is to be done once mu is released: see unlock.
 	doomed []*conn
@@ -67,6 +70,7 @@ func New(cfg Config) (*Transport, error) {
 		clock:   systemClock{},
 		origins: make(map[originKey]*origin),
 		aliases: make(map[originKey]*origin),
+		ledgers: make(map[string]*ledger),
 	}
 	t.sessions = newSessions(cfg.TLS)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -100,16 +104,41 @@ func (t *Transport) Config() Config { return t.cfg.clone() }
 func (t *Transport) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := Stats{Origin: t.forgotten, Origins: make(map[string]Origin, len(t.origins))}
+	s := Stats{Origin: t.forgotten, Origins: make(map[string]Origin, len(t.ledgers)), Unreached: t.unreached}
+	s.Origin.add(t.unreached)
+	for name, l := range t.ledgers {
+		counters := l.counters() // once: some change without the lock, and the sum is to be that of the parts
+		s.Origins[name] = counters
+		s.Origin.add(counters)
+	}
 	for _, o := range t.origins {
-		// Requests that need HTTP/1.1, or go through another proxy, have a pool of their own under the same name.
-		stats := o.stats() // once: some counters change without the lock, and the sum is to be that of the parts
+		g := o.gauges()
 		byName := s.Origins[o.name]
-		byName.add(stats)
+		byName.add(g)
 		s.Origins[o.name] = byName
-		s.add(stats)
+		s.Origin.add(g)
 	}
 	return s
+}
+
+// Connected returns the part of Stats that is of the origins to which there are connections now. It costs nothing for others,
+// however many were called before.
+func (t *Transport) Connected() map[string]Origin {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	connected := make(map[string]Origin)
+	for _, o := range t.origins {
+		if len(o.conns) == 0 {
+			continue
+		}
+		s, ok := connected[o.name]
+		if !ok {
+			s = o.ledger.counters()
+		}
+		s.add(o.gauges())
+		connected[o.name] = s
+	}
+	return connected
 }
 
 // WatchConns has f told of the end of every connection, from now on. It is for package tracing/otel: the lives of

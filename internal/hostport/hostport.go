@@ -22,13 +22,18 @@ func Of(u *url.URL) string {
 			port = "1080"
 		}
 	}
+	return net.JoinHostPort(Host(u), port)
+}
+
+// Host returns the host of u, an internationalized name in its ASCII form.
+func Host(u *url.URL) string {
 	host := u.Hostname()
 	if !isASCII(host) {
 		if a, err := idna.Lookup.ToASCII(host); err == nil {
-			host = a
+			return a
 		}
 	}
-	return net.JoinHostPort(host, port)
+	return host
 }
 
 func isASCII(s string) bool {

@@ -6,7 +6,9 @@
 package legible
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -73,16 +75,20 @@ func printableRunes(s string) bool {
 }
 
 // Error returns an error with the text of err as it can be shown: err itself, if its text can. errors.Is and errors.As find
-// err in it.
+// err in it. It is a [net.Error] if there is one in err, because some ask an error for that and not its tree: *url.Error for one.
 func Error(err error) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
-	if shown := Text(text); shown != text {
-		return &shownError{shown, err}
+	shown := Text(text)
+	if shown == text {
+		return err
 	}
-	return err
+	if e, ok := errors.AsType[net.Error](err); ok {
+		return &shownNetError{shownError{shown, err}, e}
+	}
+	return &shownError{shown, err}
 }
 
 type shownError struct {
@@ -93,13 +99,10 @@ type shownError struct {
 func (e *shownError) Error() string { return e.text }
 func (e *shownError) Unwrap() error { return e.err }
 
-// Timeout and Temporary are what err itself says: they are asked of an error and not of its tree, by *url.Error for one.
-func (e *shownError) Timeout() bool {
-	t, ok := e.err.(interface{ Timeout() bool })
-	return ok && t.Timeout()
+type shownNetError struct {
+	shownError
+	cause net.Error
 }
 
-func (e *shownError) Temporary() bool {
-	t, ok := e.err.(interface{ Temporary() bool })
-	return ok && t.Temporary()
-}
+func (e *shownNetError) Timeout() bool   { return e.cause.Timeout() }
+func (e *shownNetError) Temporary() bool { return e.cause.Temporary() } //nolint:staticcheck // callers still ask

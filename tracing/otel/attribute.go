@@ -68,7 +68,8 @@ func appendAddress(attrs []attribute.KeyValue, address string, hostKey, portKey 
 	return attrs
 }
 
-// outcome is what metrics tell exchanges apart by. Before the end, only the first two are known.
+// outcome is what metrics tell exchanges apart by. Before the end, only the first two are known. The origin is otherServer unless
+// it was reached.
 type outcome struct {
 	method, origin string
 	status         int
@@ -78,9 +79,6 @@ type outcome struct {
 
 func outcomeOf(e tracing.Exchange) outcome {
 	o := outcome{method: e.Method, origin: otherServer, status: e.Status, version: cmp.Or(version(e.Proto), version(e.Conn.Protocol))}
-	if reached(e) {
-		o.origin = e.Origin
-	}
 	switch {
 	case e.Err != nil:
 		o.failure = classOf(e.Err, e.Failed)

@@ -63,7 +63,7 @@
 //     thaw.pool.close_reason: "idle_timeout", "lifetime", "stale", "unverified", "server", "error", "excess" or "reset"
 //   - as of now: thaw.pool.dialing, thaw.pool.waiting, thaw.pool.streams
 //
-// What they mean is said at [github.com/thawhttp/thaw/transport.Origin]. Of the origins that it has no connection to, a pool
-// remembers the 64 that were used last. What others counted, and those that were never reached, is summed up under the
-// server.address "_OTHER"; when such an origin comes back, its counters begin anew.
+// What they mean is said at [github.com/thawhttp/thaw/transport.Origin]. What was counted of servers that were never reached is summed
+// up under the server.address "_OTHER". Of those that were reached and that it has no connection to any more, a pool remembers
+// the 256 that were used last; the counters of another begin anew when it comes back.
 package otel

@@ -214,3 +214,31 @@ func TestServersThatWereNotReachedHaveNoSeries(t *testing.T) {
 	is(t, points, "http.client.request.duration{error.type=dns,http.request.method=GET,server.address=_OTHER}", attempts)
 	is(t, points, "http.client.active_requests{http.request.method=GET,server.address=127.0.0.1}", 0)
 }
+
+// An outage of a server that is known has its name.
+func TestAServerThatGoesDownKeepsItsSeries(t *testing.T) {
+	t.Parallel()
+	x := newTelemetry(t, sdktrace.NeverSample())
+	d := x.serve("h1", hello, transport.Config{}, client.WithRetry(retry.Policy{MaxAttempts: 1}))
+	d.mustGet(t, t.Context(), "/")
+	d.Close()
+	for range 3 {
+		if _, err := get(t, t.Context(), d.client.Client, d.URL); err == nil {
+			t.Fatal("the request succeeded")
+		}
+	}
+	points, _ := x.metrics()
+	failed := 0.0
+	for name, n := range points {
+		if strings.HasPrefix(name, "http.client.request.duration{error.type=") && strings.Contains(name, "server.address=127.0.0.1") {
+			failed += n
+		}
+		if strings.Contains(name, "_OTHER}") {
+			t.Errorf("%s is of a server that was reached", name)
+		}
+	}
+	if failed != 3 {
+		t.Errorf("%v failures have the name of the server, want 3: %v", failed, points)
+	}
+	is(t, points, "http.client.active_requests{http.request.method=GET,server.address=127.0.0.1}", 0)
+}

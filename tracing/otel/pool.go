@@ -115,9 +115,8 @@ func observe(meter metric.Meter, pool *transport.Transport) error {
 				observe(name, &origin)
 			}
 		}
-		// What those counted that were not reached, or are forgotten, is in the sum, and has no name.
-		if rest := stats.Rest(); rest != (transport.Origin{}) {
-			observe(otherServer, &rest)
+		if stats.Unreached != (transport.Origin{}) {
+			observe(otherServer, &stats.Unreached)
 		}
 		return nil
 	}

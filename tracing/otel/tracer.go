@@ -86,6 +86,9 @@ func (t *tracer) End(ctx context.Context, e tracing.Exchange) {
 		ended = e.Answered
 	}
 	o := outcomeOf(e)
+	if reached(e) || t.wasReached(e.Origin) {
+		o.origin = e.Origin
+	}
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		t.describe(ctx, span, e, o)
 		span.End(trace.WithTimestamp(ended))
@@ -98,10 +101,7 @@ func (t *tracer) End(ctx context.Context, e tracing.Exchange) {
 // connection.
 func (t *tracer) activate(ctx context.Context, s tracing.Start) context.Context {
 	count := func() { t.active.Add(ctx, 1, t.set(outcome{method: s.Method, origin: s.Origin})) }
-	t.mu.RLock()
-	reached := t.reached[s.Origin]
-	t.mu.RUnlock()
-	if reached {
+	if t.wasReached(s.Origin) {
 		count()
 		if ctx.Value(attemptedKey{}) != nil { // that of an exchange around this one
 			ctx = context.WithValue(ctx, attemptedKey{}, (*attempted)(nil))
@@ -135,14 +135,20 @@ type attempted struct{ counted sync.Once }
 // attemptedKey is that of an *attempted, which is nil where the server had been reached.
 type attemptedKey struct{}
 
-// note notes that a server was reached.
+// wasReached reports whether a server was reached before.
+func (t *tracer) wasReached(origin string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.reached[origin]
+}
+
+// note notes that a server was reached. Of very many, those that come when there is no room are as those that were not.
 func (t *tracer) note(origin string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.reached) >= maxSets {
-		clear(t.reached)
+	if len(t.reached) < maxSets {
+		t.reached[origin] = true
 	}
-	t.reached[origin] = true
 }
 
 // maxSets is how many sets of attributes, and how many origins, a tracer keeps. A program that talks to very many origins makes them anew.
