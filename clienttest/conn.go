@@ -24,9 +24,10 @@ type conn struct {
 
 	// Owned by the reader.
 	in     *bufio.Reader
-	sensed bool // whether the first bytes have been looked at
-	left   int  // bytes that are left of the frame that is being read
-	acks   int  // SETTINGS acknowledged by the client
+	sensed bool   // whether the first bytes have been looked at
+	left   int    // bytes that are left of the frame that is being read
+	acks   int    // SETTINGS acknowledged by the client
+	behind []byte // what the HTTP server is to read behind the frame that is being read
 
 	// writing guards what the HTTP server's writer and [conn.insert] share. It is not held while a header is stalled.
 	writing sync.Mutex
@@ -39,16 +40,19 @@ type conn struct {
 	// The fields below are guarded by server.mu.
 
 	tls     *tls.ConnectionState // after the handshake; nil without TLS
+	silent  bool                 // a fate has it, and the HTTP server has not
 	carried []*request
 	// On HTTP/2: how many streams the client has opened, the highest number of one, and the highest that is dealt with,
 	// which is negative as long as no GOAWAY was sent.
 	streams    int
 	last, upTo int64
+	open       map[int64]bool // streams whose answer has not ended
+	refused    map[int64]bool // streams that were refused
 }
 
 // newConn puts a connection that was accepted on record.
 func (s *Server) newConn(path *faultnet.Conn) *conn {
-	c := &conn{Conn: path, path: path, server: s, ended: make(chan struct{}), upTo: -1}
+	c := &conn{Conn: path, path: path, server: s, ended: make(chan struct{}), upTo: -1, open: make(map[int64]bool), refused: make(map[int64]bool)}
 	c.shake = func() error { return nil }
 	if s.serving != nil {
 		t := tls.Server(path, s.serving)
@@ -155,7 +159,7 @@ func (c *conn) stallHeader(stall *headerStall) {
 
 // idle reports whether a client takes the connection for one that it can use and does not. server.mu is held.
 func (c *conn) idle() bool {
-	if c.path.Broken() || c.server.serving != nil && c.tls == nil {
+	if c.silent || c.path.Broken() || c.server.serving != nil && c.tls == nil {
 		return false
 	}
 	state := c.path.State()

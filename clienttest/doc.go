@@ -6,8 +6,8 @@
 // [github.com/jarcoal/httpmock].
 //
 // A mock has no connections. What happens to those is tested with [Downstream]: a server on loopback, with TLS and
-// HTTP/2, that closes, resets and forgets idle connections, refuses new ones, sends GOAWAY, sets limits, stalls, truncates,
-// delays and redirects, and that knows which connection carried which request.
+// HTTP/2, that closes, resets and forgets idle connections, refuses, resets and ignores new ones, sends GOAWAY, refuses
+// streams, sets limits, stalls, truncates, delays and redirects, and that knows which connection carried which request.
 //
 // # Traps of httpmock
 //

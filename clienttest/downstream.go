@@ -44,8 +44,12 @@ type Server struct {
 	requests []*request         // all that were handled
 	next     []*installed       // what the requests to come meet, one each
 	every    []*installed       // what all others meet; the last one counts
+	fates    []*fate            // what the connections to come meet, in this order
 	streams  int                // at once, on an HTTP/2 connection
+	refusing int                // calls of RefuseStreams that are in force
+	away     int                // calls of TurnAway that are in force
 	// Negative for none:
+	allowed   int // streams at once, beyond which they are refused
 	perConn   int // requests
 	keepAlive time.Duration
 }
@@ -123,7 +127,7 @@ func Downstream(t testing.TB, opts ...DownstreamOption) *Server {
 	s := &Server{
 		t: t, handler: http.HandlerFunc(answer),
 		incoming: make(chan net.Conn), closing: make(chan struct{}),
-		streams: maxStreams, perConn: -1, keepAlive: -1,
+		streams: maxStreams, allowed: -1, perConn: -1, keepAlive: -1,
 	}
 	s.changed.L = &s.mu
 	var errs []error
@@ -208,14 +212,28 @@ func (s *Server) accept(l *faultnet.Listener) {
 				return
 			}
 			c := s.newConn(nc.(*faultnet.Conn))
-			select {
-			case s.incoming <- c:
-			case <-s.closing:
-				c.Close()
-				s.observe(c, http.StateClosed)
+			if f := s.fated(c); f != nil {
+				s.owned.Go(func() { f.befall(c) })
+				continue
 			}
+			s.handOver(c)
 		}
 	})
+}
+
+// handOver gives a connection to the HTTP server.
+func (s *Server) handOver(c *conn) {
+	select {
+	case s.incoming <- c:
+	case <-s.closing:
+		s.drop(c)
+	}
+}
+
+// drop closes a connection that the HTTP server was not given.
+func (s *Server) drop(c *conn) {
+	c.Close()
+	s.observe(c, http.StateClosed)
 }
 
 // handover is the listener of the HTTP server. It outlives those of TCP, which end while connections are refused.
@@ -288,6 +306,10 @@ func (s *Server) close() {
 	}
 	s.next, s.every = nil, nil
 	close(s.closing)
+	for _, f := range s.fates {
+		f.end()
+	}
+	s.fates = nil
 	if s.listener != nil {
 		s.listener.Close()
 	}

@@ -196,6 +196,7 @@ func TestFaultsAreInstalledAndUndoneWhileRequestsRun(t *testing.T) {
 				for _, undo := range []func(){
 					d.Every(clienttest.StallBeforeHeader()), d.Every(clienttest.StallInHeader()), d.Every(clienttest.StallInBody()),
 					d.Next(clienttest.Truncate(), clienttest.RetryLater(429, 0)), d.LimitStreams(7), d.KeepAlive(5 * time.Second), d.Refuse(),
+					d.SilenceNew(2), d.ResetNew(1), d.RefuseStreams(), d.AllowStreams(3), d.TurnAway(),
 				} {
 					undo()
 				}

@@ -8,8 +8,12 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// The HTTP server knows nothing of the GOAWAY and SETTINGS frames that this file adds to what it writes. So it must not
-// see what clients answer to them, nor the streams that a GOAWAY has ruled out.
+// The HTTP server knows nothing of the GOAWAY, SETTINGS and RST_STREAM frames that this file adds to what it writes. So it must
+// not see what clients answer to them, nor the streams that a GOAWAY has ruled out or that were refused.
+//
+// Of a refused stream the HTTP server must see the header blocks all the same, or it could not decode those of later streams
+// (RFC 9113, section 4.3). It gets them with a field added that makes them invalid. So it handles no request, and what it has to
+// say of the stream is dropped.
 
 const (
 	preface       = "PRI * HTTP/" // what only HTTP/2 begins with
@@ -20,6 +24,18 @@ const (
 func frameLength(h []byte) int     { return int(h[0])<<16 | int(h[1])<<8 | int(h[2]) }
 func frameStream(h []byte) int64   { return int64(binary.BigEndian.Uint32(h[5:]) & math.MaxInt32) }
 func isAcknowledged(h []byte) bool { return http2.Flags(h[4]).Has(http2.FlagSettingsAck) }
+func endsBlock(h []byte) bool      { return http2.Flags(h[4]).Has(http2.FlagHeadersEndHeaders) }
+
+// endsStream reports whether nothing comes after the frame on its stream.
+func endsStream(h []byte) bool {
+	switch http2.FrameType(h[3]) {
+	case http2.FrameHeaders, http2.FrameData:
+		return http2.Flags(h[4]).Has(http2.FlagDataEndStream) // the same bit in both
+	case http2.FrameRSTStream:
+		return true
+	}
+	return false
+}
 
 // beginHTTP2 is called by the reader, ahead of the first frame.
 func (c *conn) beginHTTP2() {
@@ -27,15 +43,23 @@ func (c *conn) beginHTTP2() {
 	s := c.server
 	s.mu.Lock()
 	c.h2.Store(true)
-	limit := s.streams
+	limit, away := s.streams, s.away > 0
 	s.mu.Unlock()
 	if limit != maxStreams {
 		c.insert(settings(limit))
+	}
+	if away {
+		c.goAway() // with last stream 0
 	}
 }
 
 // readFrames reads what the HTTP server is to see.
 func (c *conn) readFrames(p []byte) (int, error) {
+	if c.left == 0 && len(c.behind) > 0 {
+		n := copy(p, c.behind)
+		c.behind = c.behind[n:]
+		return n, nil
+	}
 	for c.left == 0 {
 		h, err := c.in.Peek(frameHeader)
 		if err != nil {
@@ -64,19 +88,56 @@ func (c *conn) admits(h []byte) bool {
 	}
 	s := c.server
 	s.mu.Lock()
-	var limited bool
+	var limited, refusing bool
 	if typ == http2.FrameHeaders && stream > c.last && c.upTo < 0 {
 		c.last = stream
-		c.streams++
-		limited = s.perConn >= 0 && c.streams >= s.perConn
+		if refusing = s.refusing > 0 || s.allowed >= 0 && len(c.open) >= s.allowed; refusing {
+			c.refused[stream] = true
+		} else {
+			c.open[stream] = true
+			c.streams++
+			limited = s.perConn >= 0 && c.streams >= s.perConn
+		}
 	}
+	if typ == http2.FrameRSTStream {
+		delete(c.open, stream)
+	}
+	refused := c.refused[stream]
 	admitted := c.upTo < 0 || stream <= c.upTo
 	s.mu.Unlock()
 	if limited {
 		c.goAway()
 	}
+	if refusing {
+		c.insert(frame(func(f *http2.Framer) error { return f.WriteRSTStream(uint32(stream), http2.ErrCodeRefusedStream) }))
+	}
+	if refused {
+		return c.admitsRefused(h)
+	}
 	return admitted
 }
+
+// admitsRefused is admits for a frame of a stream that was refused.
+func (c *conn) admitsRefused(h []byte) bool {
+	stream := uint32(frameStream(h))
+	switch http2.FrameType(h[3]) {
+	case http2.FrameHeaders, http2.FrameContinuation:
+		if endsBlock(h) {
+			h[4] &^= byte(http2.FlagHeadersEndHeaders) // h is where the HTTP server reads it from
+			c.behind = frame(func(f *http2.Framer) error { return f.WriteContinuation(stream, true, invalidField) })
+		}
+		return true
+	case http2.FrameData:
+		if n := frameLength(h); n > 0 { // give its room in the connection's window back
+			c.insert(frame(func(f *http2.Framer) error { return f.WriteWindowUpdate(0, uint32(n)) }))
+		}
+	}
+	return false
+}
+
+// invalidField is a header field whose name is "A", in upper case, and whose value is empty. It leaves no trace in the table of
+// fields (RFC 7541, section 6.2.2).
+var invalidField = []byte{0, 1, 'A', 0}
 
 // goAway tells the client that no stream is dealt with but those it has opened. It reports whether it did: an HTTP/1.1
 // connection, and one that was told before, is left as it is.
@@ -114,6 +175,7 @@ func frame(write func(*http2.Framer) error) []byte {
 type frameWriter struct {
 	header  []byte // of the frame that is begun, until it is complete
 	due     int    // bytes that are left of the frame after its header
+	dropped bool   // that frame is not to be written
 	greeted bool   // a frame has been written: the first one must be the HTTP server's SETTINGS
 	pending []byte // frames to be written between two others
 }
@@ -145,7 +207,10 @@ func (c *conn) writeFrames(p []byte) error {
 		}
 		if w.due > 0 {
 			n := min(w.due, len(p))
-			out, p, w.due = append(out, p[:n]...), p[n:], w.due-n
+			if !w.dropped {
+				out = append(out, p[:n]...)
+			}
+			p, w.due = p[n:], w.due-n
 			continue
 		}
 		n := min(frameHeader-len(w.header), len(p))
@@ -155,6 +220,9 @@ func (c *conn) writeFrames(p []byte) error {
 		}
 		h := w.header
 		w.header, w.due, w.greeted = nil, frameLength(h), true
+		if w.dropped = c.drops(h); w.dropped {
+			continue
+		}
 		out = append(out, h...)
 		if c.stall != nil && http2.FrameType(h[3]) == http2.FrameHeaders {
 			if err := c.holdUp(out); err != nil {
@@ -168,4 +236,16 @@ func (c *conn) writeFrames(p []byte) error {
 	}
 	_, err := c.Conn.Write(out)
 	return err
+}
+
+// drops reports whether the client is not to see the frame whose header is h, because its stream was refused.
+func (c *conn) drops(h []byte) bool {
+	if !endsStream(h) {
+		return false
+	}
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	stream := frameStream(h)
+	delete(c.open, stream)
+	return c.refused[stream]
 }

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/thawhttp/thaw/internal/faultnet"
@@ -178,6 +179,50 @@ func (s *Server) setStreams(n int) (before int) {
 		c.insert(settings(n))
 	}
 	return before
+}
+
+// AllowStreams makes the server refuse what exceeds n requests at once on an HTTP/2 connection, with RST_STREAM and
+// REFUSED_STREAM, on open connections too. SETTINGS does not say so: clients go on believing in what [Server.LimitStreams] says. A
+// refused request is not handled. A request counts until its answer has been sent. The function that is returned takes the limit
+// back.
+func (s *Server) AllowStreams(n int) (undo func()) {
+	if n < 1 || n > maxStreams {
+		s.t.Errorf("clienttest: AllowStreams(%d): want 1 to %d; RefuseStreams refuses all", n, maxStreams)
+		return func() {}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.allowed
+	s.allowed = n
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.allowed = before
+	}
+}
+
+// RefuseStreams makes the server refuse all requests on HTTP/2 connections that come from now on, with RST_STREAM and
+// REFUSED_STREAM, as a server does that is overloaded or about to go. The connections stay, and requests that have arrived are
+// answered. A refused request is not handled. The function that is returned makes the server take requests again; it may be called
+// more than once.
+func (s *Server) RefuseStreams() (undo func()) { return s.raise(&s.refusing) }
+
+// TurnAway makes the server send GOAWAY with last stream 0 at the beginning of each HTTP/2 connection that is made from now on, as
+// a server does that accepts connections while it is being replaced. To a client that is a connection on which no request was
+// or will be processed. Connections that are open stay as they are. The function that is returned has new connections
+// served again; it may be called more than once.
+func (s *Server) TurnAway() (undo func()) { return s.raise(&s.away) }
+
+// raise adds a call to those in force.
+func (s *Server) raise(inForce *int) (undo func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*inForce++
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		*inForce--
+	})
 }
 
 // LimitRequests makes a connection carry n requests and no more. On HTTP/1.1 the answer to the last one says "Connection:

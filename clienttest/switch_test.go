@@ -1,12 +1,15 @@
 package clienttest_test
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -226,14 +229,179 @@ func TestLimitedStreamsNeedMoreConnections(t *testing.T) {
 		mustGet(t, c, d.URL+"/told-again")
 		tenAtOnce(13)
 		for _, r := range d.Requests()[13:] {
-			if r.Conn != 1 {
-				t.Errorf("%s was on connection %d, want all on the one whose limit was lifted:\n%v", r.URI, r.Conn, d)
+			if first := d.Requests()[13].Conn; r.Conn != first {
+				t.Errorf("%s was on connection %d, want all on connection %d, whose limit was lifted:\n%v", r.URI, r.Conn, first, d)
 				break
 			}
 		}
 		if !dialsMore(c) {
 			d.AssertConnections(t, n)
 		}
+	})
+}
+
+// postOnce sends a body that cannot be sent again, so that no client tries a second time.
+func postOnce(t *testing.T, c *http.Client, url string, size int, header http.Header) error {
+	body := struct{ io.Reader }{strings.NewReader(strings.Repeat("x", size))}
+	req, err := http.NewRequestWithContext(t.Context(), "POST", url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = header
+	resp, err := c.Do(req)
+	if err == nil {
+		resp.Body.Close()
+	}
+	return err
+}
+
+func TestRefusedStreamsAreNotHandledAndTheConnectionServesOn(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 1, 512 << 10} { // four of the last one are more than the window of a connection
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			t.Parallel()
+			each(t, http2Protocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+				refused := 0
+				for i := range 12 {
+					// Fields that differ fill the table of fields, about which both sides must agree, in refused streams too.
+					// From the ninth on, they are more than a frame.
+					header := http.Header{"X-Number": {strconv.Itoa(i)}, "X-Long": {strings.Repeat("ab", 1000*i)}}
+					undo := func() {}
+					if i%3 == 1 {
+						undo = d.RefuseStreams()
+						d.RefuseStreams()()
+						refused++
+					}
+					err := postOnce(t, c, d.URL+"/"+strconv.Itoa(i), size, header)
+					if i%3 == 1 {
+						if err == nil || !strings.Contains(err.Error(), "REFUSED_STREAM") {
+							t.Errorf("request %d: error %v, want REFUSED_STREAM", i, err)
+						}
+					} else if err != nil {
+						t.Errorf("request %d: %v", i, err)
+					}
+					undo()
+					undo()
+				}
+				d.AssertRequests(t, 12-refused)
+				d.AssertConnections(t, 1)
+				d.AssertNoRequestTwice(t)
+				for _, r := range d.Requests() {
+					i, _ := strconv.Atoi(r.Header.Get("X-Number"))
+					if r.URI != "/"+strconv.Itoa(i) || len(r.Header.Get("X-Long")) != 2000*i || r.Length != int64(size) {
+						t.Errorf("%s came with X-Number %d, %d bytes of X-Long and a body of %d", r.URI, i, len(r.Header.Get("X-Long")), r.Length)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestRequestsThatAreUnderWayWhenStreamsAreRefusedAreAnswered(t *testing.T) {
+	t.Parallel()
+	each(t, http2Protocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		undo := d.Every(clienttest.StallBeforeHeader())
+		var wg sync.WaitGroup
+		wg.Go(func() { mustGetElsewhere(t, c, d.URL+"/under-way") })
+		eventually(t, "the request has come", func() bool { return len(d.Requests()) == 1 })
+		d.RefuseStreams()
+		undo()
+		wg.Wait()
+		if err := postOnce(t, c, d.URL+"/refused", 1, nil); err == nil || !strings.Contains(err.Error(), "REFUSED_STREAM") {
+			t.Errorf("error %v, want REFUSED_STREAM", err)
+		}
+		d.AssertRequests(t, 1)
+		d.AssertConnections(t, 1)
+	})
+}
+
+func TestNoMoreStreamsThanAllowedAreHandledAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, p := range http2Protocols {
+		t.Run(p.String(), func(t *testing.T) {
+			t.Parallel()
+			var handled atomic.Int64
+			d := clienttest.Downstream(t, clienttest.WithProtocol(p), clienttest.WithHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				handled.Add(1)
+			})))
+			c := plain(t, d)
+			mustGet(t, c, d.URL+"/first")
+			undo := d.AllowStreams(5) // which the client is not told, and believes in 250
+			goOn := d.Every(clienttest.StallBeforeHeader())
+			var wg sync.WaitGroup
+			var refused atomic.Int64
+			post := func(n int) {
+				for range n {
+					wg.Go(func() {
+						if err := postOnce(t, c, d.URL+"/at-once", 1, nil); err != nil {
+							refused.Add(1)
+							if !strings.Contains(err.Error(), "REFUSED_STREAM") {
+								t.Errorf("error %v, want REFUSED_STREAM", err)
+							}
+						}
+					})
+				}
+			}
+			post(20)
+			eventually(t, "all have come or are refused", func() bool { return len(d.Requests()) == 1+5 && refused.Load() == 15 })
+			goOn()
+			wg.Wait()
+			for range 10 { // places come free as answers are sent
+				if err := postOnce(t, c, d.URL+"/one-by-one", 1, nil); err != nil {
+					t.Error(err)
+				}
+			}
+			d.AssertRequests(t, 16)
+
+			goOn = d.Every(clienttest.StallBeforeHeader())
+			ctx, giveUp := context.WithCancel(t.Context())
+			for range 5 {
+				wg.Go(func() { get(ctx, c, d.URL+"/given-up") })
+			}
+			eventually(t, "five have come", func() bool { return len(d.Requests()) == 21 })
+			giveUp() // places come free as clients give up
+			eventually(t, "the server knows", func() bool { return handled.Load() == 21 })
+			post(5)
+			eventually(t, "five others have come", func() bool { return len(d.Requests()) == 26 })
+			undo()
+			post(20)
+			eventually(t, "all have come", func() bool { return len(d.Requests()) == 46 })
+			goOn()
+			wg.Wait()
+			d.AssertConnections(t, 1)
+		})
+	}
+}
+
+func TestConnectionsThatAreTurnedAwayCarryNothing(t *testing.T) {
+	t.Parallel()
+	each(t, http2Protocols, func(t *testing.T, d *clienttest.Server, c *http.Client) {
+		mustGet(t, c, d.URL+"/open")
+		undo := d.TurnAway()
+		d.TurnAway()()
+		mustGet(t, c, d.URL+"/still-open")
+		d.AssertConnections(t, 1)
+		if n := d.GoAway(); n != 1 {
+			t.Errorf("told %d connections, want the open one", n)
+		}
+		eventually(t, "a request is turned away", func() bool { // one may still go to the old connection
+			if err := postOnce(t, c, d.URL+"/turned-away", 1, nil); err == nil {
+				t.Error("answered on a connection that was turned away")
+			}
+			return len(d.Connections()) > 1
+		})
+		d.AssertRequests(t, 2)
+		if n := d.GoAway(); n != 0 {
+			t.Errorf("told %d connections that had been turned away", n)
+		}
+		undo()
+		undo()
+		eventually(t, "a request is answered", func() bool { // the last connection that was turned away may still be believed in
+			return postOnce(t, c, d.URL+"/served", 1, nil) == nil
+		})
+		d.AssertRequests(t, 3)
+		d.AssertNoRequestTwice(t)
 	})
 }
 
@@ -318,10 +486,13 @@ func TestLimitsThatMakeNoSenseFailTheTest(t *testing.T) {
 		d := clienttest.Downstream(f)
 		d.LimitStreams(0)()
 		d.LimitStreams(251)()
+		d.AllowStreams(0)()
+		d.AllowStreams(251)()
 		d.LimitRequests(0)()
 		d.KeepAlive(-1)()
 	})
 	want := "clienttest: LimitStreams(0): want 1 to 250\nclienttest: LimitStreams(251): want 1 to 250\n" +
+		"clienttest: AllowStreams(0): want 1 to 250; RefuseStreams refuses all\nclienttest: AllowStreams(251): want 1 to 250; RefuseStreams refuses all\n" +
 		"clienttest: LimitRequests(0): want at least 1\nclienttest: KeepAlive(-1ns): want no negative duration"
 	if got := f.take(); got != want {
 		t.Errorf("failed with\n%s\nwant\n%s", got, want)

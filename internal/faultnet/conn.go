@@ -4,10 +4,13 @@ package faultnet
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Fault is what becomes of the path under a connection.
@@ -63,6 +66,32 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	return c.Conn.Write(p)
+}
+
+// Await returns when until is closed, or with an error when the client has closed the connection. What the client sends
+// meanwhile is there to be read afterwards. Of a client that sends more than the reader holds, the end is not noticed. Await is
+// called before the server has the connection.
+func (c *Conn) Await(until <-chan struct{}) error {
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-until:
+			c.Conn.SetReadDeadline(time.Unix(1, 0)) // ends Peek
+		case <-over:
+		}
+	})
+	_, err := c.in.Peek(c.in.Size())
+	if err == nil {
+		<-until
+	}
+	close(over)
+	wg.Wait()
+	c.Conn.SetReadDeadline(time.Time{})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
 }
 
 // drops reports whether what the server sends gets lost.
