@@ -73,6 +73,10 @@ fuzz: ## run every fuzz target for a while (FUZZTIME=10s)
 		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 			echo "== $$p $$f"; $(GO) test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) $$p; done; done
 
+.PHONY: mutate
+mutate: ## break each rule of the pool in turn, and see whether its tests notice
+	$(GO) test -count=1 -timeout=30m -v -run='^TestAMutationOfEachRuleIsNoticed$$' ./internal/pool -mutate
+
 .PHONY: lab
 lab: ## freeze a function, break its connections, and compare Go's client with thaw
 	$(GO) run ./cmd/freezelab
