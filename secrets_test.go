@@ -296,7 +296,7 @@ func TestNoSecretComesOut(t *testing.T) {
 		{name: "AnotherAnswerThanTLS", target: "https://" + listen(t, func(c net.Conn) { io.WriteString(c, secret+secret) }), want: "TLS handshake"},
 		{name: "HandshakeTimeout", target: "https://" + listen(t, silence), cfg: transport.Config{TLSHandshakeTimeout: 20 * time.Millisecond}, want: "TLS handshake not done"},
 		{name: "HeaderTimeout", target: hung, cfg: transport.Config{ResponseHeaderTimeout: 20 * time.Millisecond}, want: "timeout awaiting response headers"},
-		{name: "AcquireTimeout", target: "https://" + listen(t, silence), cfg: transport.Config{AcquireTimeout: 20 * time.Millisecond}, want: "exhausted"},
+		{name: "AcquireTimeout", target: "https://" + listen(t, silence), cfg: transport.Config{AcquireTimeout: 20 * time.Millisecond}, want: "AcquireTimeout passed"},
 		{name: "Cancelled", target: hung, change: cancelled, want: "context canceled"},
 		{name: "Deadline", target: hung, change: deadline, want: "deadline exceeded"},
 		{name: "ClosedAtOnce", target: "http://" + listen(t, func(c net.Conn) {}), want: "http://127.0.0.1"},

@@ -29,6 +29,7 @@ const (
 	DefaultVerifyTimeout   = 1 * time.Second
 	DefaultMaxConnLifetime = 15 * time.Minute
 
+	DefaultDialDelay              = 250 * time.Millisecond
 	DefaultDialTimeout            = 5 * time.Second
 	DefaultTLSHandshakeTimeout    = 5 * time.Second
 	DefaultResponseHeaderTimeout  = 30 * time.Second
@@ -43,15 +44,16 @@ const (
 // One rule holds for every number: zero means the default that the field's comment names, [Disabled] turns
 // the limit or the timeout off, and any other negative value is an error of [New].
 type Config struct {
-	// MaxConnsPerHost limits the connections to one origin: idle, in use and being dialled together.
-	// Requests beyond it wait, first come, first served.
-	// Zero means DefaultMaxConnsPerHost (64). Disabled means no limit.
+	// MaxConnsPerHost limits the connections to one origin: idle, in use and being dialled together. Plain http through a forward
+	// proxy has one for all hosts, the proxy. An HTTP/2 connection whose server has sent GOAWAY does not count, however long its last
+	// streams take. Requests beyond the limit wait, first come, first served.
+	// Zero means DefaultMaxConnsPerHost (64). Disabled means no limit but MaxConns.
 	MaxConnsPerHost int
 
-	// MaxConns limits the connections to all origins together. A request to an origin that needs a
-	// connection beyond it closes the longest idle connection of another origin, or waits.
-	// Zero means DefaultMaxConns (256), well below the 1,024 file descriptors of a Lambda environment.
-	// Disabled means no limit.
+	// MaxConns limits the connections to all origins together. For a request that needs a connection beyond it, a dial that nobody
+	// waits for any more is ended, or the connection that has been idle for longest closed; or it waits, first come, first served.
+	// Zero means DefaultMaxConns (256), well below the 1,024 file descriptors of a Lambda environment, or MaxConnsPerHost if
+	// that is more. Disabled means no limit.
 	MaxConns int
 
 	// MaxIdleConnsPerHost limits the idle connections kept for one origin.
@@ -62,13 +64,18 @@ type Config struct {
 	// Zero means the value of MaxConns. Disabled means no limit.
 	MaxIdleConns int
 
+	// MaxStreamsPerConn limits the requests at once on an HTTP/2 connection, beside what its server allows.
+	// Zero and Disabled mean that the server alone decides.
+	MaxStreamsPerConn int
+
 	// MaxWaitersPerHost limits the requests to one origin that wait for a connection to be given back, because
 	// no more may be made. A request beyond it fails at once with ErrPoolExhausted. Those that wait for a dial
 	// are not counted. Zero and Disabled mean no limit.
 	MaxWaitersPerHost int
 
-	// AcquireTimeout limits how long a request waits for a connection, dialling included; it then fails
-	// with ErrPoolExhausted. Zero and Disabled mean that the request's context alone limits the wait.
+	// AcquireTimeout limits how long a request waits for a connection, dialling included. It then fails with ErrPoolExhausted if
+	// it waited for others to give back what the limits allow, and with another timeout if a connection was on its way.
+	// Zero and Disabled mean that the request's context alone limits the wait.
 	AcquireTimeout time.Duration
 
 	// IdleTimeout is how long a connection may be idle and still be used. It is checked when a connection
@@ -77,12 +84,12 @@ type Config struct {
 	// Balancers. Disabled means no limit.
 	IdleTimeout time.Duration
 
-	// VerifyAfter is how long an HTTP/2 connection may be idle before a PING must prove it alive ahead of
+	// VerifyAfter is how long nothing may have come on an HTTP/2 connection before a PING must prove it alive ahead of
 	// the next request. Zero means DefaultVerifyAfter (10s). Disabled means never to ask.
 	VerifyAfter time.Duration
 
-	// TrustIdle is how long an HTTP/1.1 connection, which has no PING, may be idle and still carry a
-	// request that may not be sent twice. Idle longer, it serves only requests that may be replayed.
+	// TrustIdle is how long nothing may have come on an HTTP/1.1 connection, which has no PING, for it to carry a request that may
+	// not be sent twice. After that it serves only requests that may be replayed.
 	// Zero means DefaultTrustIdle (2m). Disabled means to trust it for as long as it may be idle.
 	TrustIdle time.Duration
 
@@ -95,6 +102,12 @@ type Config struct {
 	// share of up to 10 %, so that a fleet does not reconnect at once; requests under way are finished.
 	// Zero means DefaultMaxConnLifetime (15m), so that a change of DNS is noticed. Disabled means no limit.
 	MaxConnLifetime time.Duration
+
+	// DialDelay is how long a dial may take, TLS handshake included, until another one is begun beside it: for the next request that
+	// waits, or else, once, for the same. What comes first serves whoever waits first.
+	// Zero means DefaultDialDelay (250ms), the Connection Attempt Delay of RFC 8305. Disabled means to wait for
+	// the first one.
+	DialDelay time.Duration
 
 	// DialTimeout limits establishing a TCP connection, name resolution and all that a proxy has a part in
 	// included: its answer, and the TLS handshake with an HTTPS proxy.
@@ -157,8 +170,13 @@ type Config struct {
 	// request. It costs a few microseconds a request. By default no stack is kept.
 	LeakStacks bool
 
-	// Logger receives what the pool has to say beside the errors it returns: leaked bodies as warnings,
-	// and connections made and closed at debug level. Nil means [slog.Default] for leaks and nothing else.
+	// LeakAfter is how long a request may have a connection before that is logged as a warning: its body may have been
+	// forgotten. With LeakStacks the line has the stack that took it.
+	// Zero and Disabled mean that nothing is logged.
+	LeakAfter time.Duration
+
+	// Logger receives what the pool has to say beside the errors it returns: leaked bodies, and those that LeakAfter is for, as
+	// warnings, and connections made and closed at debug level. Nil means [slog.Default] for warnings and nothing else.
 	Logger *slog.Logger
 }
 
@@ -173,6 +191,9 @@ var defaults = Config{
 	TrustIdle:              DefaultTrustIdle,
 	VerifyTimeout:          DefaultVerifyTimeout,
 	MaxConnLifetime:        DefaultMaxConnLifetime,
+	LeakAfter:              Disabled,
+	MaxStreamsPerConn:      Disabled,
+	DialDelay:              DefaultDialDelay,
 	DialTimeout:            DefaultDialTimeout,
 	TLSHandshakeTimeout:    DefaultTLSHandshakeTimeout,
 	ResponseHeaderTimeout:  DefaultResponseHeaderTimeout,
@@ -197,7 +218,8 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	def := defaults
 	def.MaxIdleConnsPerHost = cmp.Or(cfg.MaxConnsPerHost, DefaultMaxConnsPerHost)
-	def.MaxIdleConns = cmp.Or(cfg.MaxConns, DefaultMaxConns)
+	def.MaxConns = max(DefaultMaxConns, cfg.MaxConnsPerHost)
+	def.MaxIdleConns = cmp.Or(cfg.MaxConns, def.MaxConns)
 	v, d := reflect.ValueOf(&cfg).Elem(), reflect.ValueOf(&def).Elem()
 	for i := range v.NumField() {
 		f := v.Field(i)

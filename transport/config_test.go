@@ -125,7 +125,7 @@ func TestDefaultsAreWhatTheCommentsSay(t *testing.T) {
 		}
 		return true
 	})
-	special := map[string]int64{"MaxIdleConnsPerHost": DefaultMaxConnsPerHost, "MaxIdleConns": DefaultMaxConns, "MaxWaitersPerHost": Disabled, "AcquireTimeout": Disabled}
+	special := map[string]int64{"MaxIdleConnsPerHost": DefaultMaxConnsPerHost, "MaxIdleConns": DefaultMaxConns, "MaxWaitersPerHost": Disabled, "AcquireTimeout": Disabled, "LeakAfter": Disabled, "MaxStreamsPerConn": Disabled}
 	for name, f := range inForce {
 		doc := comments[name]
 		if want, ok := special[name]; ok {

@@ -214,7 +214,10 @@ func TestAcquireTimeout(t *testing.T) {
 			rt := newPool(t, cfg)
 			within(t, 5*time.Second, "the refusal", func() {
 				_, err := rt.RoundTrip(request(t, "POST", "http://example.com:8080", payload()))
-				exhausted(t, err, "http://example.com:8080", "0 open", "1 dialling")
+				if f := faultOf(err); !f.has("timeout") || errors.Is(err, transport.ErrPoolExhausted) || !strings.Contains(err.Error(), "0 open, 0 in use, 1 dialling") ||
+					!strings.Contains(err.Error(), "AcquireTimeout passed while dial 1 was under way") {
+					t.Errorf("got %v, want a timeout that is not for want of room", err)
+				}
 			})
 		})
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
 // ConnInfo is what the pool knows of a connection. The net.Conn in httptrace.GotConnInfo.Conn satisfies it. Its
@@ -30,75 +32,13 @@ type ConnInfo interface {
 }
 
 // protocol is what a connection speaks, or what an origin is known to speak.
-type protocol uint8
+type protocol = pool.Protocol
 
 const (
-	unknown protocol = iota
-	http1
-	h2
+	unknown = pool.Unknown
+	http1   = pool.HTTP1
+	h2      = pool.HTTP2
 )
-
-func (p protocol) String() string {
-	switch p {
-	case http1:
-		return "http/1.1"
-	case h2:
-		return "h2"
-	default:
-		return "unknown"
-	}
-}
-
-// connState is where a connection stands in the pool.
-type connState uint8
-
-const (
-	connNew    connState = iota // being made: owned by its dial
-	connIdle                    // in the pool
-	connInUse                   // with a request, or with at least one stream
-	connClosed                  // counted as closed, and in none of the pool's lists
-)
-
-// closeReason is why the pool closed a connection. Its order is that of the fields of [Closed].
-type closeReason uint8
-
-const (
-	closedUnknown closeReason = iota
-	closedIdleTimeout
-	closedLifetime
-	closedStale
-	closedUnverified
-	closedServer
-	closedError
-	closedExcess
-	closedReset
-)
-
-// count adds one for reason r.
-func (c *Closed) count(r closeReason) {
-	switch r {
-	case closedIdleTimeout:
-		c.IdleTimeout++
-	case closedLifetime:
-		c.Lifetime++
-	case closedStale:
-		c.Stale++
-	case closedUnverified:
-		c.Unverified++
-	case closedServer:
-		c.Server++
-	case closedExcess:
-		c.Excess++
-	case closedReset:
-		c.Reset++
-	default:
-		c.Error++
-	}
-}
-
-func (r closeReason) String() string {
-	return [...]string{"unknown", "idle timeout", "lifetime", "stale", "unverified", "server", "error", "excess", "reset"}[r]
-}
 
 // conn is one connection to an origin. To the protocol layer it is the net.Conn that carries the HTTP messages in
 // the clear, above TLS; so it can count what was written and read of them, which decides whether a request may be
@@ -114,8 +54,6 @@ type conn struct {
 
 	id       uint64
 	created  instant
-	lifetime time.Duration // MaxConnLifetime less this connection's share of jitter; negative for no limit
-	rtt      time.Duration // of the dial, an upper bound for one round trip
 	protocol protocol
 
 	// asked is whether a request was begun to be written since the connection became idle. Bytes that a server sends
@@ -129,43 +67,35 @@ type conn struct {
 	// opened is the highest HTTP/2 stream that a request was begun to be written on. An answer to a later one answers
 	// nothing (RFC 9113, section 5.1.1).
 	opened atomic.Uint32
-	// refusals counts the streams refused in a row.
-	refusals atomic.Int32
-
-	events frameEvents // owned by the reader
 
 	uses    atomic.Uint64
 	written atomic.Int64 // bytes of HTTP messages
 	read    atomic.Int64
+	// When a byte was read last, by both clocks.
+	heardWall, heardMono atomic.Int64
 	// failure is the first error of reading or writing before the connection was closed on this side, or nil. If an
 	// HTTP/1.1 request fails and there was none, the fault is the request's or the response's.
 	failure atomic.Pointer[error]
 
 	// The fields below are guarded by Transport.mu.
 
-	state     connState
-	retired   closeReason   // why it takes no more requests and is closed when it is free; or closedUnknown
-	leaving   bool          // out of the pool, but not closed yet: it counts in closing
-	settled   bool          // HTTP/2: its SETTINGS have come, or were waited for long enough
-	heard     bool          // HTTP/2: its SETTINGS have come
-	suspected bool          // HTTP/2: it must answer a PING before the next stream: see Transport.suspect
-	index     int           // in origin.conns
-	idleAt    instant       // when it became idle
-	idleLimit time.Duration // how long it may be idle; negative for no limit
-	spare     []*lease      // for requests to come
+	book    pool.Conn     // what the machine knows of it, from pooled on
+	pooled  bool          // it was told to the machine
+	early   earlyWords    // what happened before
+	decided chan struct{} // closed when the proof that is out is over, if somebody waits for that; or nil
+	spare   []*lease      // for requests to come
+}
 
-	// HTTP/2 only.
-	streams  int32
-	limit    int32         // streams the server allows
-	refused  instant       // when it last refused a stream that it should have had room for
-	verified instant       // when a PING last proved it alive
-	verify   *verification // in progress, or nil
+// earlyWords is what a server says on a connection that is still its dial's.
+type earlyWords struct {
+	settings, goAway, ended bool
+	streams                 int // by the settings
 }
 
 var _ ConnInfo = (*conn)(nil)
 
 func (c *conn) ID() uint64                { return c.id }
-func (c *conn) Created() time.Time        { return c.created.time() }
+func (c *conn) Created() time.Time        { return c.created.Time() }
 func (c *conn) Uses() uint64              { return c.uses.Load() }
 func (c *conn) Protocol() string          { return c.protocol.String() }
 func (c *conn) TLS() *tls.ConnectionState { return c.tls }
@@ -207,28 +137,41 @@ func (c *conn) readChecked(p []byte) (int, error) {
 			// Taking these bytes for the answer to the next request would hand it somebody else's.
 			n, err = 0, errUnsolicited
 		}
-		c.read.Add(int64(n))
+		c.hear(n)
 		return n, err
 	}
 	// The frames of the last read have been processed by now, or Read would not be called again.
-	if c.events.any() {
-		ev := c.events
-		c.events = frameEvents{}
+	if c.frames.events.any() {
+		ev := c.frames.events
+		c.frames.events = frameEvents{}
 		c.origin.t.frames(c, ev)
 	}
 	n, err := c.nc.Read(p)
 	if n > 0 {
-		c.read.Add(int64(n))
-		c.frames.read.scan(p[:n], &c.events)
-		if c.events.goAway {
+		c.hear(n)
+		c.frames.read.scan(p[:n], &c.frames.events)
+		if c.frames.events.goAway {
 			c.goneAway.Store(true)
 		}
-		if c.events.stream > c.opened.Load() {
+		if c.frames.events.stream > c.opened.Load() {
 			// The stream would be over, and its request forgotten, before the request is written.
 			return 0, errUnsolicited
 		}
 	}
 	return n, err
+}
+
+// hear notes that n bytes were read now.
+func (c *conn) hear(n int) {
+	c.read.Add(int64(n))
+	now := c.origin.t.clock.now()
+	c.heardWall.Store(now.Wall)
+	c.heardMono.Store(now.Mono)
+}
+
+// unheard returns how long ago a byte was read.
+func (c *conn) unheard(now instant) time.Duration {
+	return now.Since(instant{Wall: c.heardWall.Load(), Mono: c.heardMono.Load()})
 }
 
 // Write is called by one goroutine at a time. What is rare is left to other functions, to keep its stack frame small:
@@ -345,8 +288,8 @@ func (c *conn) Close() error {
 	}
 	c.raw.told() // of the end
 	t := c.origin.t
-	t.closed(c)
-	defer t.gone(c)
+	t.ended(c)
+	defer t.freed(c)
 	if c.tls != nil {
 		defer time.AfterFunc(closeGrace, func() { c.raw.Close() }).Stop()
 	}
@@ -385,44 +328,3 @@ type writeError struct {
 
 func (e *writeError) Error() string { return e.err.Error() }
 func (e *writeError) Unwrap() error { return e.err }
-
-// expired returns why the connection may not be used any more at now, or closedUnknown.
-// Transport.mu is held.
-func (c *conn) expired(now instant) closeReason {
-	switch {
-	case c.retired != closedUnknown:
-		return c.retired
-	case c.lifetime >= 0 && now.since(c.created) >= c.lifetime:
-		return closedLifetime
-	case c.state == connIdle && c.idleLimit >= 0 && now.since(c.idleAt) >= c.idleLimit:
-		return closedIdleTimeout
-	default:
-		return closedUnknown
-	}
-}
-
-// retire makes the connection take no more requests; it is closed for reason once it is free. Transport.mu is held.
-func (c *conn) retire(reason closeReason) {
-	if c.retired == closedUnknown {
-		c.retired = reason
-	}
-}
-
-// exhausted reports whether an HTTP/2 connection has no stream to spare. Transport.mu is held.
-func (c *conn) exhausted(now instant) bool {
-	return c.streams >= c.limit || c.verify != nil || (c.refused != instant{} && now.since(c.refused) < refusalPause)
-}
-
-// admits reports whether an HTTP/2 connection should be given w. Until its SETTINGS have come, it may have fewer streams
-// than it is taken to have, and refuse those above, not always in a way that allows to send them again; so a request
-// that is not replayable is put there only as the first, or if the origin is known to allow more. Transport.mu is held.
-func (c *conn) admits(w want) bool {
-	return c.settled || w.replayable || c.streams == 0 || c.origin.limit > 0
-}
-
-// refusalPause is how long a connection that refused a stream is not asked again: its protocol layer is still busy
-// with the end of an earlier one.
-const refusalPause = time.Millisecond
-
-// maxRefusals is after how many refusals in a row a connection is given up.
-const maxRefusals = 20

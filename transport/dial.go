@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,191 +17,142 @@ import (
 
 	"github.com/thawhttp/thaw/internal/dialed"
 	"github.com/thawhttp/thaw/internal/hostport"
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
 // dial is one attempt to make a connection. It belongs to the pool: it outlives the request that it was begun for,
 // and whoever waits first gets what it makes.
 type dial struct {
 	origin *origin
+	book   *pool.Dial
+	id     uint64 // of the connection that it makes, if it does
+	method string // of the request that it was begun for, or empty
+	began  time.Time
+	rtt    time.Duration // an upper bound for a round trip, once it has a connection
 	done   chan struct{} // closed when it has ended
 	err    error         // valid once done is closed
 	cancel context.CancelCauseFunc
-	waiter chan struct{} // done of the one that it was begun for, or nil; guarded by Transport.mu
+	reset  bool // Reset was called since; guarded by Transport.mu, and valid once done is closed
 	// What the origin had when the dial was begun.
 	tls, proxyTLS *tls.Config
-	reset         bool // Reset was called since; guarded by Transport.mu, and valid once done is closed
 }
 
-// errReset ends a dial that was under way when Reset was called.
-var errReset = errors.New("the pool was reset")
+var (
+	errReset    = errors.New("the pool was reset")                  // ends a dial that was under way when Reset was called
+	errUnwanted = errors.New("nobody waits for the connection now") // ends one that is in the way of others
+)
 
-// beginDial begins a dial to o. The values of ctx reach the dialler and the hooks of httptrace; its end does not.
-// mu is held.
-func (t *Transport) beginDial(o *origin, ctx context.Context) *dial {
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	d := &dial{origin: o, done: make(chan struct{}), cancel: cancel, tls: o.tls, proxyTLS: o.proxyTLS}
-	o.dials = append(o.dials, d)
-	t.dialing++
-	o.counts.Dials++
+// why returns what ends a dial that the machine has cancelled. Transport.mu is held.
+func (d *dial) why() error {
+	switch {
+	case d.origin.t.machine.Closed():
+		return ErrClosed
+	case d.reset:
+		return errReset
+	default:
+		return errUnwanted
+	}
+}
+
+// beginDial begins a dial for a request, or for nobody if r is nil. The values of the request's context reach the dialler and the
+// hooks of httptrace; its end does not. mu is held.
+func (t *Transport) beginDial(book *pool.Dial, r *pool.Request) {
+	o := book.Origin().Driver.(*origin)
+	from, method := t.dialFor, ""
+	if r != nil {
+		w := r.Driver.(*waiter)
+		from, method = w.ctx, methodOf(w.req)
+	}
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(from))
 	t.lastID++
-	id := t.lastID
-	if !t.start(func() { t.dial(ctx, d, id) }) {
-		cancel(ErrClosed)
-		d.remove()
-		d.err = ErrClosed
-		close(d.done)
+	d := &dial{
+		origin: o, book: book, id: t.lastID, method: method, began: time.Now(), done: make(chan struct{}), cancel: cancel,
+		tls: o.tls, proxyTLS: o.proxyTLS,
 	}
-	return d
-}
-
-// remove takes a dial that has ended out of its origin's. Transport.mu is held.
-func (d *dial) remove() {
-	o := d.origin
-	if w := o.waiters.find(d.waiter); w != nil {
-		w.dialing = false
-	}
-	for i, other := range o.dials {
-		if other == d {
-			last := len(o.dials) - 1
-			o.dials[i], o.dials[last] = o.dials[last], nil
-			o.dials = o.dials[:last]
-			break
-		}
-	}
-	o.t.dialing--
+	book.Driver = d
+	o.dials[d] = struct{}{}
+	t.start(func() { t.dial(ctx, d) }) // the machine begins none after Close
 }
 
 // dial makes a connection and hands it over.
-func (t *Transport) dial(ctx context.Context, d *dial, id uint64) {
+func (t *Transport) dial(ctx context.Context, d *dial) {
 	defer close(d.done)
 	defer d.cancel(nil)
 	defer context.AfterFunc(t.ctx, func() { d.cancel(ErrClosed) })()
 
 	o := d.origin
-	c, err := t.connect(ctx, d, id)
+	c, what, err := t.connect(ctx, d)
 	if err == nil {
-		dialed.Tell(ctx, id)
+		dialed.Tell(ctx, d.id)
+		if err = t.dialed(d, c); err != nil {
+			what = "connecting to"
+			c.shut()
+		}
 	}
-
+	if err == nil {
+		return
+	}
+	// The details have been logged, or are the caller's: which dial it was, for whom, and how long it took.
+	whose := ""
+	if d.method != "" {
+		whose = ", begun for a " + d.method
+	}
+	err = opErrorf(err, "%s %s (dial %d%s, after %v)", what, o.name, d.id, whose, time.Since(d.began).Round(time.Millisecond))
 	t.mu.Lock()
-	d.remove()
-	if err == nil && c.state == connClosed {
-		err = errors.New("the server closed the connection at once")
-		if cause := c.failure.Load(); cause != nil {
-			err = fmt.Errorf("the connection ended at once: %w", *cause)
-		}
-		err = opErrorf(err, "connecting to %s", o.name)
-	}
-	useless := false
-	if err == nil {
-		switch useless = true; {
-		case t.shut:
-			err = ErrClosed
-		case d.reset:
-			err = opErrorf(errReset, "connecting to %s", o.name)
-		case c.retired != closedUnknown:
-			err = opErrorf(errors.New("the server sent GOAWAY at once"), "connecting to %s", o.name)
-		default:
-			useless = false
-		}
-	}
-	if useless {
-		o.discard(c)
-	}
+	delete(o.dials, d)
 	d.err = err
-	switch {
-	case err == nil:
-		t.dialed(o, c)
-	case t.shut || d.reset:
-		o.counts.DialErrors++
-		t.pump(o) // those who wait get another one
-	default:
-		o.counts.DialErrors++
-		t.dialFailed(d)
-	}
-	t.pumpStarved()
+	t.machine.DialFailed(t.clock.now(), d.book, err)
+	t.roomMade()
 	t.vacated(o)
 	t.unlock()
-	if useless {
-		c.shut()
-	}
 }
 
-// discard counts a connection that never was in the pool as being closed. Transport.mu is held.
-func (o *origin) discard(c *conn) {
-	c.state = connClosed
-	c.leaving = true
-	o.closing++
-	o.t.closing++
-}
-
-// dialFailed tells those whom a failed dial concerns: the one that it was begun for, and all others too if there is no other
-// connection that could serve them and they waited for this one. If the one that it was begun for has given up, before a
-// freeze for example, nobody is told: those who came later get a dial with all of its time. mu is held.
-func (t *Transport) dialFailed(d *dial) {
+// dialed puts a new connection into the pool, or says why it cannot be.
+func (t *Transport) dialed(d *dial, c *conn) error {
+	t.mu.Lock()
+	defer t.unlock()
 	o := d.origin
-	owner := o.waiters.find(d.waiter)
-	if owner != nil {
-		everyone := o.protocol != http1 && o.usable() == 0 && len(o.dials) == 0
-		o.waiters.remove(owner)
-		owner.deliver(grant{}, d.err)
-		for everyone && o.waiters.len() > 0 {
-			o.waiters.pop().deliver(grant{}, d.err)
+	switch {
+	case t.shut:
+		return ErrClosed
+	case d.reset:
+		return errReset
+	case c.early.ended:
+		if cause := c.failure.Load(); cause != nil {
+			return fmt.Errorf("the connection ended at once: %w", *cause)
 		}
+		return errors.New("the server closed the connection at once")
 	}
-	t.pump(o)
-}
-
-// dialed hands a new connection to those who wait first, or makes it idle. mu is held.
-func (t *Transport) dialed(o *origin, c *conn) {
-	o.add(c)
+	delete(o.dials, d)
+	o.ledger.reached = true
 	if c.tls != nil {
-		o.counts.Handshakes++
+		o.ledger.counts.Handshakes++
 		if c.tls.DidResume {
-			o.counts.Resumed++
+			o.ledger.counts.Resumed++
 		}
 	}
-	if c.protocol == h2 && !c.settled {
-		c.limit = int32(min(cmp.Or(o.limit, initialStreams), initialStreams))
+	c.pooled = true
+	c.book.Driver = c
+	t.machine.Dialed(t.clock.now(), d.book, &c.book, pool.Made{
+		Protocol: c.protocol, RTT: d.rtt, Lifetime: t.jitteredLifetime(), Unprovable: c.protocol == http1,
+		Unwatched: !c.raw.socket.tellsAcknowledged(), GoneAway: c.early.goAway,
+	})
+	t.debug("connection made", c)
+	if c.early.settings {
+		t.tellFrames(c, true, false)
 	}
-	t.debug("connection made", c, closedUnknown)
-	now := t.clock.now()
-	served := false
-	for w := o.waiters.first; w != nil && c.retired == closedUnknown && (!served || c.protocol == h2); {
-		next := w.next
-		if c.protocol != h2 || c.streams < c.limit && c.admits(w.want) {
-			var g grant
-			if c.protocol == h2 {
-				c.streams++
-				o.streams++
-			}
-			c.grant(&g)
-			served = true
-			o.waiters.remove(w)
-			w.deliver(g, nil)
-		}
-		w = next
-	}
-	if !served {
-		o.reidle(c, now, now)
-		if c.retired != closedUnknown {
-			o.doom(c, c.retired)
-		}
-		t.trim(o)
-	}
-	t.pump(o)
+	return nil
 }
 
-// connect makes a connection to the origin of d: TCP, the proxy, TLS, and what ALPN chose.
-func (t *Transport) connect(ctx context.Context, d *dial, id uint64) (*conn, error) {
+// connect makes a connection to the origin of d: TCP, the proxy, TLS, and what ALPN chose. With an error it says what failed.
+func (t *Transport) connect(ctx context.Context, d *dial) (c *conn, what string, err error) {
 	o := d.origin
-	began := time.Now()
 	nc, err := t.dialTCP(ctx, d)
 	if err != nil {
-		return nil, opErrorf(cause(ctx, err), "dialling %s", o.name)
+		return nil, "dialling", cause(ctx, err)
 	}
-	c := &conn{nc: nc, origin: o, id: id, protocol: t.priorProtocol(o.key), lifetime: t.jitteredLifetime(), idleLimit: t.cfg.IdleTimeout}
-	c.rtt = time.Since(began)
+	c = &conn{nc: nc, origin: o, id: d.id, protocol: t.priorProtocol(o.key)}
+	d.rtt = time.Since(d.began)
 	raw, ok := innermost(nc).(*rawConn)
 	if !ok {
 		raw = newRawConn(nc)
@@ -217,7 +167,7 @@ func (t *Transport) connect(ctx context.Context, d *dial, id uint64) (*conn, err
 	if d.tls != nil {
 		tc, err := t.handshake(ctx, c.nc, d.tls)
 		if err != nil {
-			return nil, opErrorf(cause(ctx, err), "TLS handshake with %s", o.name)
+			return nil, "TLS handshake with", cause(ctx, err)
 		}
 		state := tc.ConnectionState()
 		c.nc, c.tls = tc, &state
@@ -227,6 +177,7 @@ func (t *Transport) connect(ctx context.Context, d *dial, id uint64) (*conn, err
 		}
 	}
 	c.created = t.clock.now()
+	c.hear(0)
 	// HTTP/2 begins with a write, which a peer that reads nothing would hold up.
 	speaking, cancel := context.WithTimeout(ctx, limit(t.cfg.DialTimeout, math.MaxInt64))
 	defer cancel()
@@ -237,9 +188,9 @@ func (t *Transport) connect(ctx context.Context, d *dial, id uint64) (*conn, err
 		c.shut()
 	}
 	if err != nil {
-		return nil, opErrorf(cause(ctx, err), "connecting to %s", o.name)
+		return nil, "connecting to", cause(ctx, err)
 	}
-	return c, nil
+	return c, "", nil
 }
 
 // innermost returns the connection beneath the TLS of an HTTPS proxy, or of a dialler's.
@@ -252,7 +203,8 @@ func innermost(nc net.Conn) net.Conn {
 
 // cause returns why a dial ended, if it was the pool that ended it.
 func cause(ctx context.Context, err error) error {
-	if c := context.Cause(ctx); c != nil && errors.Is(c, ErrClosed) {
+	switch c := context.Cause(ctx); c {
+	case ErrClosed, errReset, errUnwanted: //nolint:errorlint // these values themselves
 		return c
 	}
 	return err
@@ -260,8 +212,8 @@ func cause(ctx context.Context, err error) error {
 
 // jitteredLifetime returns MaxConnLifetime less a random share of up to a tenth.
 func (t *Transport) jitteredLifetime() time.Duration {
-	d := t.cfg.MaxConnLifetime
-	if d < 10 {
+	d := limit(t.cfg.MaxConnLifetime, pool.Forever)
+	if d < 10 || d >= pool.Forever {
 		return d
 	}
 	return d - rand.N(d/10+1)
@@ -278,7 +230,7 @@ func (t *Transport) speak(ctx context.Context, c *conn) (err error) {
 		c.h2, err = protocol.NewClientConn(c)
 	} else {
 		ctx := context.WithValue(context.WithoutCancel(t.ctx), readyKey{}, ready{c, c.origin.key.scheme, c.origin.proxy})
-		c.h1, err = t.http1.NewClientConn(ctx, "http", c.origin.key.host)
+		c.h1, err = t.http1.NewClientConn(ctx, "http", c.origin.addr())
 	}
 	if err != nil {
 		c.Close()

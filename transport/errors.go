@@ -16,8 +16,9 @@ var (
 	// ErrClosed is the error of using a [Transport] after Close, and of the requests that Close interrupted.
 	ErrClosed = errors.New("transport: closed")
 
-	// ErrPoolExhausted is the error of a request that got no connection because of a limit of the pool:
-	// AcquireTimeout or MaxWaitersPerHost; and of Warm that is asked for more connections than the limits allow.
+	// ErrPoolExhausted is the error of a request that got no connection because of a limit of the pool: of MaxWaitersPerHost, or
+	// because AcquireTimeout passed while all that MaxConnsPerHost, MaxConns and MaxStreamsPerConn allow was in use; and of Warm
+	// that is asked for more connections than the limits allow.
 	ErrPoolExhausted error = &timeoutError{"transport: pool exhausted"}
 
 	// ErrInvalidRequest is the error of a request that the pool refuses because it is incomplete or malformed, and of a URL

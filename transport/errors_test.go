@@ -34,6 +34,7 @@ func TestErrorsSayWhatBecameOfTheRequest(t *testing.T) {
 			}
 		}
 	}
+	silent := func(far net.Conn) { io.Copy(io.Discard, far) }
 	for _, tt := range []struct {
 		name        string
 		cfg         Config
@@ -49,7 +50,15 @@ func TestErrorsSayWhatBecameOfTheRequest(t *testing.T) {
 		{name: "dial refused", scheme: "http", unprocessed: true, cause: syscall.ECONNREFUSED},
 		{name: "TLS handshake lost", scheme: "https", server: func(far net.Conn) { far.Read(make([]byte, 16<<10)); far.Close() }, unprocessed: true, cause: io.EOF},
 		{name: "closed", scheme: "http", prepare: func(p *Transport) { p.Close() }, unprocessed: true, permanent: true, cause: ErrClosed},
-		{name: "exhausted", scheme: "http", cfg: Config{AcquireTimeout: time.Second}, hangs: true, unprocessed: true, permanent: true, cause: ErrPoolExhausted},
+		{name: "no dial in time", scheme: "http", cfg: Config{AcquireTimeout: time.Second}, hangs: true, unprocessed: true},
+		{name: "exhausted", scheme: "http", cfg: Config{MaxConnsPerHost: 1, AcquireTimeout: time.Second}, server: silent, prepare: func(p *Transport) {
+			ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+			go func() {
+				defer stop()
+				p.RoundTrip(newRequest(ctx, "GET", "http://api.test", "first", noBody))
+			}()
+			synctest.Wait()
+		}, unprocessed: true, permanent: true, cause: ErrPoolExhausted},
 		{name: "invalid", scheme: "gopher", unprocessed: true, permanent: true, cause: ErrInvalidRequest},
 		{name: "incomplete", scheme: "http", req: func(r *http.Request) { r.URL = nil }, unprocessed: true, permanent: true, cause: ErrInvalidRequest},
 		{name: "invalid on HTTP/1.1", scheme: "http", server: lost, req: func(r *http.Request) { r.URL.RawQuery = "a\nb" }, unprocessed: true, permanent: true, cause: ErrInvalidRequest},

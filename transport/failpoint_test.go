@@ -132,7 +132,7 @@ func TestEveryFailureOfTheNetworkOnce(t *testing.T) {
 
 func converseUnder(t *testing.T, m mode, s *server, f *failpoint) {
 	cfg := Config{ResponseHeaderTimeout: 5 * time.Second, Logger: quiet}
-	var p *pool
+	var p *testPool
 	cfg.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if f.now("dial") {
 			return nil, f.fail()

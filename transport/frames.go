@@ -17,6 +17,7 @@ type frameScanner struct {
 type frames struct {
 	read    frameScanner
 	written frameScanner
+	events  frameEvents // what those that were read said, until the protocol layer has dealt with them
 }
 
 // frameEvents is what the frames of one read said.

@@ -112,17 +112,17 @@ func TestLateSettingsWithoutALimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	c := &conn{protocol: h2, limit: 1, settled: true, origin: &origin{t: pool, limit: 1}}
+	c := &conn{protocol: h2, origin: &origin{t: pool}} // which is still its dial's
 	for _, step := range []struct {
 		ev   frameEvents
-		want int32
+		want int
 	}{
 		{frameEvents{settings: true}, defaultStreams},
 		{frameEvents{settings: true, hasStreams: true, streams: 7}, 7},
 		{frameEvents{settings: true}, 7},
 	} {
-		if pool.frames(c, step.ev); c.limit != step.want || c.origin.limit != int(step.want) {
-			t.Errorf("after %+v: %d streams, and %d of the next connection; want %d", step.ev, c.limit, c.origin.limit, step.want)
+		if pool.frames(c, step.ev); c.early.streams != step.want || !c.early.settings {
+			t.Errorf("after %+v: %d streams, want %d", step.ev, c.early.streams, step.want)
 		}
 	}
 }

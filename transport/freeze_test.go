@@ -61,7 +61,7 @@ func TestRequestOnConnectionClosedWhileFrozenUsesAFreshOne(t *testing.T) {
 }
 
 // doubtful returns how long a connection must be idle for the pool to doubt it.
-func (p *pool) doubtful(m mode) time.Duration {
+func (p *testPool) doubtful(m mode) time.Duration {
 	if m.h2 {
 		return p.cfg.VerifyAfter + time.Second
 	}
@@ -124,11 +124,11 @@ func TestUnansweredPINGHandsItsRequestsToADialMeanwhile(t *testing.T) {
 				p.mustSend(t, s.request(t.Context(), k.method, "after", k.body))
 				if took := time.Since(began); took >= timeout {
 					t.Errorf("it took %v, as long as VerifyTimeout: no dial took over", took)
-				} else if took < pingSlack {
+				} else if took < answerSlack {
 					t.Errorf("it took %v: the PING had no time to be answered", took)
 				}
 				p.mu.Lock()
-				verifying := old.verify != nil && old.verify.late
+				verifying := old.book.Proving()
 				p.mu.Unlock()
 				if !verifying {
 					t.Error("the old connection was given up before VerifyTimeout")
@@ -313,24 +313,6 @@ func TestConnectionFoundDeadByARequestRetiresItsGeneration(t *testing.T) {
 	})
 }
 
-func TestStaleConnectionLeavesYoungerOnesAlone(t *testing.T) {
-	s := serve(t, plain)
-	p := newPool(t, plain, Config{})
-	p.fill(t, s, 3)
-	p.clock.freeze(10*time.Second, 0)
-	p.mustSend(t, s.request(t.Context(), "GET", "young", noBody)) // one of them is younger now
-	p.mu.Lock()
-	o := p.origins[originKey{scheme: "http", host: s.url[len("http://"):]}]
-	old, young := o.idle[1], o.idle[2]
-	p.clock.freeze(10*time.Second, 0)
-	o.condemn(old.idleAt, p.clock.now())
-	p.unlock()
-	p.settled(t)
-	if c := p.onlyConn(t); c != young {
-		t.Error("the connection used since was closed too")
-	}
-}
-
 // A server that closes a connection now and then says nothing about the others. What closed one that had been idle for
 // long, or since before a thaw, has closed them too.
 func TestConnectionThatWasClosedRetiresThoseIdleForAsLong(t *testing.T) {
@@ -339,19 +321,17 @@ func TestConnectionThatWasClosedRetiresThoseIdleForAsLong(t *testing.T) {
 		idle   time.Duration
 		thaw   bool
 		closed uint64
-	}{{"quick succession", 0, false, 1}, {"idle for long", 2 * condemnAfter, false, 3}, {"since before a thaw", 0, true, 3}} {
+	}{{"quick succession", 0, false, 1}, {"idle for long", 2 * time.Second, false, 3}, {"since before a thaw", 0, true, 3}} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := serve(t, plain)
 			p := newPool(t, plain, Config{})
 			p.fill(t, s, 3)
+			p.mustSend(t, s.request(t.Context(), "GET", "newest", noBody))
+			newest := p.connUsed(t, 2).LocalAddr().String()
 			p.clock.freeze(tt.idle, 0)
 			if tt.thaw {
 				p.Thaw(t.Context())
 			}
-			p.mu.Lock()
-			o := p.origins[originKey{scheme: "http", host: s.url[len("http://"):]}]
-			newest := o.idle[2].LocalAddr().String()
-			p.mu.Unlock()
 			p.net.freeze() // so that only a look at the socket can find it closed
 			s.each(func(c *served) {
 				if c.RemoteAddr().String() == newest {
@@ -430,7 +410,7 @@ func TestThawBlocksNeitherOtherOriginsNorLongerThanItsContext(t *testing.T) {
 		eventually(t, "Thaw has begun", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return p.thawed != instant{}
+			return p.Transport.machine.Thawed()
 		})
 		p.mustSend(t, other.request(t.Context(), "POST", "after", streamed))
 		select {
@@ -510,11 +490,11 @@ func TestBusyConnectionsUnderLoadAreNotTakenForStale(t *testing.T) {
 func TestRetiredHTTP2ConnectionFinishesItsStreamsAndIsClosedThen(t *testing.T) {
 	retire := []struct {
 		name   string
-		retire func(*pool)
+		retire func(*testPool)
 		reason func(Closed) uint64
 	}{
-		{"Reset", func(p *pool) { p.Reset() }, func(c Closed) uint64 { return c.Reset }},
-		{"lifetime", func(p *pool) { p.clock.freeze(time.Hour, 0) }, func(c Closed) uint64 { return c.Lifetime }},
+		{"Reset", func(p *testPool) { p.Reset() }, func(c Closed) uint64 { return c.Reset }},
+		{"lifetime", func(p *testPool) { p.clock.freeze(time.Hour, 0) }, func(c Closed) uint64 { return c.Lifetime }},
 	}
 	forModes(t, h2Modes, func(t *testing.T, m mode) {
 		for _, r := range retire {
@@ -605,9 +585,9 @@ func TestResetDuringADialHasAnotherOneMade(t *testing.T) {
 // The failure of a dial from before a Reset concerns nobody after it.
 func TestResetDuringADialThatFails(t *testing.T) {
 	forModes(t, modes, func(t *testing.T, m mode) {
-		for name, use := range map[string]func(*pool, *server) error{
-			"request": func(p *pool, s *server) error { return p.send(s.request(t.Context(), "POST", "it", streamed)) },
-			"Warm":    func(p *pool, s *server) error { return p.Warm(t.Context(), s.url) },
+		for name, use := range map[string]func(*testPool, *server) error{
+			"request": func(p *testPool, s *server) error { return p.send(s.request(t.Context(), "POST", "it", streamed)) },
+			"Warm":    func(p *testPool, s *server) error { return p.Warm(t.Context(), s.url) },
 		} {
 			s := serve(t, m)
 			p := newPool(t, m, Config{})
@@ -748,39 +728,6 @@ func TestResetDuringDialsHasEachWaiterToldByADialOfItsOwn(t *testing.T) {
 	}
 }
 
-// A connection that takes no more requests is no reason to let those who wait fail one after the other.
-func TestFailedDialTellsAllThatWaitedForIt(t *testing.T) {
-	forModes(t, h2Modes, func(t *testing.T, m mode) {
-		s := serve(t, m)
-		p := newPool(t, m, Config{})
-		end := p.underWay(t, s)
-		p.Reset() // its connection is retired
-		release := make(chan struct{})
-		p.net.before = func(string) error {
-			<-release
-			return errors.New("the network is gone")
-		}
-		const waiters = 5
-		failed := make(chan error, waiters)
-		for i := range waiters {
-			go func() { failed <- p.send(s.request(t.Context(), "GET", fmt.Sprint(i), noBody)) }()
-		}
-		eventually(t, "all wait", func() bool { return p.Stats().Waiting == waiters })
-		close(release)
-		for range waiters {
-			if err := <-failed; err == nil {
-				t.Error("answered")
-			}
-		}
-		if n := p.Stats().Dials; n != 2 {
-			t.Errorf("%d dials, want one for all", n)
-		}
-		if err := end(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // An answer that nobody asked for, right behind the one that was, must not be taken for the answer to the next request on
 // the connection.
 func TestUnsolicitedAnswerIsNeverTakenForTheNext(t *testing.T) {
@@ -917,26 +864,22 @@ func TestConnectionUsedWhileThawLooksIsLeftAlone(t *testing.T) {
 			}}
 		}
 		p.fill(t, s, 3)
-		// Thaw looks at the last one first. The request is to get the middle one.
-		p.mu.Lock()
-		o := p.origins[originKey{scheme: "http", host: s.url[len("http://"):]}]
-		middle := o.conns[1]
-		o.unidle(middle)
-		o.reidle(middle, p.clock.now(), p.clock.now())
-		last, first := o.conns[2].LocalAddr().String(), o.conns[0].LocalAddr().String()
-		p.unlock()
+		// Thaw looks at the first one first. The request is to get the middle one.
+		middle := p.connWithID(t, 2)
+		p.mustSendOn(t, s, middle)
+		first, last := p.connWithID(t, 1).LocalAddr().String(), p.connWithID(t, 3).LocalAddr().String()
 		open := s.gate("meanwhile")
 		defer open()
 		done := make(chan error, 1)
 		var began, ended sync.Once
 		f := func(c *tapped) {
 			switch c.LocalAddr().String() {
-			case last:
+			case first:
 				began.Do(func() {
 					go func() { done <- p.send(s.request(context.Background(), "POST", "meanwhile", streamed)) }()
 					within(5*time.Second, func() bool { return s.times("meanwhile") == 1 })
 				})
-			case first:
+			case last:
 				ended.Do(func() {
 					open()
 					if err := <-done; err != nil {

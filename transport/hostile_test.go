@@ -225,7 +225,7 @@ func cutText(err error) string {
 }
 
 // suffer sends the attack's request, reads the answer and returns the first error.
-func (p *pool) suffer(t *testing.T, target string, a attack) error {
+func (p *testPool) suffer(t *testing.T, target string, a attack) error {
 	patience := 10 * time.Second
 	if strings.Contains(a.err, "deadline exceeded") {
 		patience = headerWait
@@ -256,7 +256,7 @@ func (p *pool) suffer(t *testing.T, target string, a attack) error {
 
 // patiently sends a POST to a healthy server until it is in time: the timeouts of attacks are short, and a flood goes on
 // that leaves little of this machine.
-func (p *pool) patiently(t *testing.T, healthy *server, id string) {
+func (p *testPool) patiently(t *testing.T, healthy *server, id string) {
 	t.Helper()
 	end := time.Now().Add(20 * time.Second)
 	for i := 0; time.Now().Before(end); i++ {
@@ -276,7 +276,7 @@ func (p *pool) patiently(t *testing.T, healthy *server, id string) {
 }
 
 // whole checks that nothing is left of a request, and that the pool serves another origin.
-func (p *pool) whole(t *testing.T, healthy *server) {
+func (p *testPool) whole(t *testing.T, healthy *server) {
 	t.Helper()
 	p.patiently(t, healthy, "after")
 	p.settled(t)

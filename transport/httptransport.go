@@ -8,8 +8,8 @@ import (
 
 // NewHTTPTransport returns an [http.Transport] tuned with cfg, for code that asserts that type. It pools in
 // the way of net/http, so the settings that only a [Transport] can honour have no effect: MaxConns,
-// MaxWaitersPerHost, AcquireTimeout, TrustIdle, MaxConnLifetime, DrainBytes, DrainTime, LeakStacks and
-// Logger. VerifyAfter and VerifyTimeout become the interval and the timeout of HTTP/2 PINGs.
+// MaxStreamsPerConn, MaxWaitersPerHost, AcquireTimeout, TrustIdle, MaxConnLifetime, DialDelay, DrainBytes, DrainTime, LeakStacks,
+// LeakAfter and Logger. VerifyAfter and VerifyTimeout become the interval and the timeout of HTTP/2 PINGs.
 //
 // It resumes TLS sessions only if cfg.TLS has a ClientSessionCache: code that clones an http.Transport and sets a certificate of its
 // own would go on as the one whose sessions are in the cache. (See docs/security.md.)

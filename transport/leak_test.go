@@ -39,7 +39,7 @@ func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(
 // leakOne makes a request and forgets the response. It has a name of its own to be found in a stack.
 //
 //go:noinline
-func leakOne(t *testing.T, p *pool, req *http.Request, read int64) {
+func leakOne(t *testing.T, p *testPool, req *http.Request, read int64) {
 	resp, err := p.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)

@@ -39,16 +39,17 @@ type leaseRecord struct {
 	stack  *callers                // where the request was made, with LeakStacks; or nil
 	done   context.CancelCauseFunc // called at the end of the request, if somebody waits for it; or nil
 	seen   *openbody.Entry         // in the watch of the request's context, or nil
+	held   *holding                // in Transport.held, or nil; guarded by Transport.mu
 	req    http.Request            // what the protocol layer is given, if it is a copy of the caller's without a body of its own
 
 	// For ResponseHeaderTimeout on HTTP/2. A timer and a channel that are made once serve all requests of the lease. The
 	// timer is not set anew for each: when it runs, it looks how much time is left.
 	mu      sync.Mutex // guards what follows
-	turn    uint32     // counts the requests
 	cancel  chan struct{}
 	timer   *time.Timer
-	waiting bool          // for a response's header
 	due     time.Duration // when it must have come, since processStart; zero while the request is being sent
+	turn    uint32        // counts the requests
+	waiting bool          // for a response's header
 	running bool          // the timer is set
 	ended   bool          // cancel is closed
 }
@@ -76,13 +77,19 @@ func newLease(c *conn) *lease {
 func (l *lease) begin(body io.ReadCloser) {
 	r := l.record
 	r.body = body
-	if r.c.origin.t.cfg.LeakStacks {
-		if r.stack == nil {
-			r.stack = new(callers)
-		}
-		r.stack.n = runtime.Callers(4, r.stack.pcs[:]) // without the pool's own frames
-	}
+	r.noteStack()
 	r.active.Store(true)
+}
+
+// noteStack notes where the request was made, with LeakStacks.
+func (r *leaseRecord) noteStack() {
+	if !r.c.origin.t.cfg.LeakStacks {
+		return
+	}
+	if r.stack == nil {
+		r.stack = new(callers)
+	}
+	r.stack.n = runtime.Callers(5, r.stack.pcs[:]) // without the pool's own frames
 }
 
 // end stops the watch: the body has come to its end.
@@ -207,8 +214,9 @@ func leaked(r *leaseRecord) {
 	c := r.c
 	t := c.origin.t
 	t.mu.Lock()
-	c.origin.counts.Leaked++
-	t.notes = append(t.notes, note{level: slog.LevelWarn, msg: "response body was garbage collected without Close", c: c, stack: r.stack.frames()})
+	t.release(r)
+	c.origin.ledger.counts.Leaked++
+	t.note(note{level: slog.LevelWarn, msg: "response body was garbage collected without Close", c: c, stack: r.stack.frames()})
 	rescue := func() {
 		defer r.finished()
 		r.sawEnd()

@@ -3,6 +3,8 @@ package transport
 import (
 	"container/list"
 	"sync/atomic"
+
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
 // ledger is what was counted of the origins that have one name, "https://host:port": there are several where requests go through
@@ -10,7 +12,8 @@ import (
 // for those that are atomic.
 type ledger struct {
 	name    string
-	counts  Origin        // the counters that change with mu held
+	counts  Origin        // counters of its own
+	decided pool.Counts   // those that the machine counts
 	origins int           // of that name, that are remembered
 	reached bool          // a connection to one of them was made
 	vacant  *list.Element // in Transport.vacantLedgers, if there are none
@@ -57,8 +60,14 @@ func (t *Transport) leaveLedger(l *ledger) {
 
 // counters returns what was counted. mu is held.
 func (l *ledger) counters() Origin {
-	s := l.counts
+	s, d := l.counts, &l.decided
 	s.Reused = l.reused.Load() // first: a request is counted before its reuse is
 	s.Requests = l.requests.Load()
+	s.Dials, s.DialErrors, s.Waits, s.WaitTime = d.Dials, d.DialErrors, d.Waits, d.WaitTime
+	s.Verified, s.VerifyFailed = d.Verified, d.VerifyFailed
+	s.Closed = Closed{
+		IdleTimeout: d.Closed[pool.IdleTimeout], Lifetime: d.Closed[pool.Lifetime], Stale: d.Closed[pool.Stale], Unverified: d.Closed[pool.Unverified],
+		Server: d.Closed[pool.ByServer], Error: d.Closed[pool.Broken], Excess: d.Closed[pool.Excess], Reset: d.Closed[pool.ByReset],
+	}
 	return s
 }

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
 // The model tests drive a pool with random operations and check its books after each. THAW_SEED repeats a run,
@@ -65,49 +67,6 @@ var jumps = []struct{ wall, mono time.Duration }{
 	{3 * time.Minute, 0}, {0, 3 * time.Minute}, {2 * time.Hour, -time.Hour},
 }
 
-// queueWatch compares one look at the queues with the next: of two waiters that want the same, the one that came
-// first is served first.
-type queueWatch struct{ seen map[*origin][]queued }
-
-type queued struct {
-	w    *waiter
-	done chan struct{}
-	want want
-}
-
-// look is called with t.mu held.
-func (q *queueWatch) look(t *Transport) error {
-	if q.seen == nil {
-		q.seen = make(map[*origin][]queued)
-	}
-	for _, o := range t.origins {
-		now := make([]queued, 0, o.waiters.len())
-		waits := make(map[chan struct{}]bool, o.waiters.len())
-		for w := o.waiters.first; w != nil; w = w.next {
-			now = append(now, queued{w, w.done, w.want})
-			waits[w.done] = true
-		}
-		before := q.seen[o]
-		for i, late := range before {
-			select {
-			case <-late.done:
-			default:
-				continue // it waits, or gave up
-			}
-			if late.w.done != late.done || late.w.err != nil {
-				continue // it was told of a failed dial, or is back for another connection
-			}
-			for _, early := range before[:i] {
-				if waits[early.done] && early.want.fresh == late.want.fresh && early.want.replayable == late.want.replayable && early.w.ctx.Err() == nil {
-					return fmt.Errorf("%s: a waiter was served before another that came first", o.name)
-				}
-			}
-		}
-		q.seen[o] = now
-	}
-	return nil
-}
-
 func TestBooksHoldUnderRandomConcurrentUse(t *testing.T) {
 	forModes(t, modes, func(t *testing.T, m mode) {
 		r, steps := modelRand(t, 1000)
@@ -120,7 +79,7 @@ func TestBooksHoldUnderRandomConcurrentUse(t *testing.T) {
 			Logger: quiet,
 		}
 		p := newPool(t, m, cfg)
-		model := &concurrentModel{pool: p, servers: servers}
+		model := &concurrentModel{testPool: p, servers: servers, calm: r.IntN(2) == 0}
 
 		stop := make(chan struct{})
 		var watch sync.WaitGroup
@@ -170,6 +129,9 @@ func TestBooksHoldUnderRandomConcurrentUse(t *testing.T) {
 			}
 			s.mu.Unlock()
 		}
+		if !model.calm && m.h2 {
+			return // what a GOAWAY, a Reset or the end of a lifetime retires leaves its place before it is closed
+		}
 		p.net.mu.Lock()
 		defer p.net.mu.Unlock()
 		if p.net.peak > cfg.MaxConns {
@@ -186,15 +148,15 @@ func TestBooksHoldUnderRandomConcurrentUse(t *testing.T) {
 
 // concurrentModel is many goroutines that use one pool.
 type concurrentModel struct {
-	*pool
+	*testPool
 	servers  []*server
+	calm     bool // nothing is retired
 	requests atomic.Int64
 	failed   atomic.Int64
 }
 
 // watch checks the books all the time, and collects what was leaked.
 func (m *concurrentModel) watch(t *testing.T, stop <-chan struct{}) {
-	var queue queueWatch
 	for n := 0; ; n++ {
 		select {
 		case <-stop:
@@ -202,7 +164,7 @@ func (m *concurrentModel) watch(t *testing.T, stop <-chan struct{}) {
 		case <-time.After(100 * time.Microsecond):
 		}
 		m.mu.Lock()
-		err := errors.Join(checkLocked(m.Transport), queue.look(m.Transport))
+		err := checkLocked(m.Transport)
 		m.mu.Unlock()
 		if err != nil {
 			t.Errorf("at look %d: %v", n, err)
@@ -223,7 +185,9 @@ func (m *concurrentModel) step(t *testing.T, r *rand.Rand) {
 	case 1:
 		s.rst()
 	case 2:
-		m.Reset()
+		if !m.calm {
+			m.Reset()
+		}
 	case 3:
 		m.CloseIdleConnections()
 	case 4, 5:
@@ -268,7 +232,9 @@ func (m *concurrentModel) ask(t *testing.T, r *rand.Rand, s *server) {
 	word := ""
 	switch r.IntN(16) {
 	case 0:
-		word = "close"
+		if !m.calm {
+			word = "close"
+		}
 	case 1:
 		word = "abort"
 	case 2:
@@ -327,7 +293,7 @@ func TestBooksMatchTheModelAfterEachStep(t *testing.T) {
 			MaxConnsPerHost: 4, MaxConns: 6, MaxIdleConnsPerHost: 3, MaxIdleConns: 4,
 			VerifyTimeout: 50 * time.Millisecond, TrustIdle: time.Minute, Logger: quiet,
 		})
-		model := &stepModel{pool: p, servers: servers, r: r}
+		model := &stepModel{testPool: p, servers: servers, r: r}
 		for n := range steps {
 			op := model.step(t)
 			p.settled(t)
@@ -340,7 +306,7 @@ func TestBooksMatchTheModelAfterEachStep(t *testing.T) {
 }
 
 type stepModel struct {
-	*pool
+	*testPool
 	servers []*server
 	r       *rand.Rand
 	n       int
@@ -582,7 +548,7 @@ func TestWaiterForAFreshConnectionIsServedInItsTurnUnderACap(t *testing.T) {
 		req := s.request(t.Context(), "GET", "it", noBody)
 		got := make(chan grant, 1)
 		wg.Go(func() {
-			g, err := p.acquire(t.Context(), originKey{scheme: req.URL.Scheme, host: req.URL.Host}, &want{req: req, fresh: true}, nil)
+			g, err := p.acquire(t.Context(), originKey{scheme: req.URL.Scheme, host: req.URL.Host}, &want{req: req, Want: pool.Want{Fresh: true}}, nil)
 			if err != nil {
 				t.Error(err)
 			}
@@ -596,7 +562,7 @@ func TestWaiterForAFreshConnectionIsServedInItsTurnUnderACap(t *testing.T) {
 		if !g.fresh() || g.c.id != 2 || s.times("behind") != 0 {
 			t.Errorf("it got connection %d, fresh %v, and the one behind it was served %d times", g.c.id, g.fresh(), s.times("behind"))
 		}
-		p.giveBackLocked(g)
+		p.giveBackUnused(g)
 	})
 }
 
@@ -605,12 +571,12 @@ func TestWaiterForAFreshConnectionIsServedInItsTurnUnderACap(t *testing.T) {
 func TestConnectionBeingClosedTakesItsPlaceUnderTheCap(t *testing.T) {
 	closings := []struct {
 		name  string
-		close func(t *testing.T, p *pool, s *server)
+		close func(t *testing.T, p *testPool, s *server)
 	}{
-		{"Reset", func(_ *testing.T, p *pool, _ *server) { p.Reset() }},
-		{"CloseIdleConnections", func(_ *testing.T, p *pool, _ *server) { p.CloseIdleConnections() }},
-		{"the server closes it", func(_ *testing.T, _ *pool, s *server) { s.fin() }},
-		{"a request on it is cancelled", func(t *testing.T, p *pool, s *server) {
+		{"Reset", func(_ *testing.T, p *testPool, _ *server) { p.Reset() }},
+		{"CloseIdleConnections", func(_ *testing.T, p *testPool, _ *server) { p.CloseIdleConnections() }},
+		{"the server closes it", func(_ *testing.T, _ *testPool, s *server) { s.fin() }},
+		{"a request on it is cancelled", func(t *testing.T, p *testPool, s *server) {
 			ctx, cancel := context.WithCancel(t.Context())
 			open := s.gate("cancelled")
 			t.Cleanup(open)
@@ -618,7 +584,7 @@ func TestConnectionBeingClosedTakesItsPlaceUnderTheCap(t *testing.T) {
 			eventually(t, "the request has come", func() bool { return s.times("cancelled") == 1 })
 			cancel()
 		}},
-		{"the server aborts a request", func(t *testing.T, p *pool, s *server) {
+		{"the server aborts a request", func(t *testing.T, p *testPool, s *server) {
 			req := s.request(t.Context(), "POST", "aborted", noBody)
 			req.Header.Set("X-Do", "abort")
 			go p.send(req)

@@ -1,16 +1,16 @@
 package transport
 
 import (
-	"cmp"
 	"container/list"
 	"crypto/tls"
+	"math"
 	"net"
 	"net/url"
-	"time"
+	"sync/atomic"
 
-	"github.com/thawhttp/thaw/internal/connlife"
 	"github.com/thawhttp/thaw/internal/hostport"
 	"github.com/thawhttp/thaw/internal/legible"
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
 // originKey tells origins apart. Connections are shared within a key and never across: not across proxies, nor
@@ -22,41 +22,47 @@ type originKey struct {
 	http1  bool
 }
 
+// keyOf returns the key of a request's origin. A proxy that is sent requests for http URLs is their origin, whatever their
+// hosts are: it is the one that the connections lead to.
+func keyOf(u, proxy *url.URL, http1 bool) originKey {
+	key := originKey{scheme: u.Scheme, host: u.Host, http1: http1 && u.Scheme == "https"}
+	if proxy != nil {
+		key.proxy = proxy.String()
+		if forwards(u, proxy) {
+			key.host = ""
+		}
+	}
+	return key
+}
+
+// forwards reports whether a proxy is sent requests for u as they are, and makes connections of its own for them.
+func forwards(u, proxy *url.URL) bool {
+	return u.Scheme == "http" && proxy != nil && isHTTPProxy(proxy)
+}
+
 // origin is the part of the pool that belongs to one origin. Its fields below key are guarded by Transport.mu.
 type origin struct {
 	t     *Transport
 	key   originKey // its host is the "host:port" to be dialled
 	name  string    // "https://host:port", for people
 	proxy *url.URL
+	book  *pool.Origin // what is decided by
 
 	// For https origins and https proxies, with the server's name; shared by the connections.
 	tls, proxyTLS *tls.Config
 
-	limit int // streams a connection, as its SETTINGS said last
-
-	conns     []*conn // all established connections
-	idle      []*conn // HTTP/1.1, the one idle longest first
-	idleCount int     // idle ones of conns, HTTP/2 included
-	streams   int
-
-	waiters waiterQueue
-	dials   []*dial // under way
-	closing int     // connections that are out of the pool and not closed yet
-	pins    int     // those who use it beside a connection or a dial, such as requests that wait
+	dials map[*dial]struct{} // under way
+	pins  int                // those who use it beside a connection or a dial, such as requests that wait
 
 	aliases []originKey   // the ways its host was written
 	vacant  *list.Element // in Transport.vacant, if it has nothing but what it counted
 
-	protocol protocol // what it spoke last, remembered when its connections are gone
-	holding  bool     // a timer will stop the wait for an HTTP/2 connection's SETTINGS
-	nudging  bool     // a timer will look after the waiters of a connection that refused a stream
-	starved  bool     // in Transport.starved: waits for room under MaxConns
-
 	ledger *ledger
-	counts *Origin // those of the ledger
+
+	waiting atomic.Int32 // requests that wait, for those who do not take the lock
 }
 
-// originFor returns the origin that req is for, making it if need be. Transport.mu is held, and released and taken
+// originFor returns the origin that a request for u is for, making it if need be. Transport.mu is held, and released and taken
 // again where the origin has to be made.
 func (t *Transport) originFor(key originKey, u, proxy *url.URL) *origin {
 	o := t.aliases[key]
@@ -64,15 +70,21 @@ func (t *Transport) originFor(key originKey, u, proxy *url.URL) *origin {
 		t.unlock()
 		// Resolving the name to its canonical form is slow, so it is done once for each way a host is written.
 		canonical := key
-		canonical.host = hostport.Of(u)
-		name := legible.Text(key.scheme + "://" + canonical.host)
+		var name string
+		if forwards(u, proxy) {
+			name = "http://" + hostport.Of(proxy)
+		} else {
+			canonical.host = hostport.Of(u)
+			name = key.scheme + "://" + canonical.host
+		}
+		name = legible.Text(name)
 		t.mu.Lock()
 
 		if o = t.origins[canonical]; o == nil {
-			o = &origin{t: t, key: canonical, name: name, proxy: proxy, ledger: t.ledgerFor(name)}
-			o.counts = &o.ledger.counts
+			o = &origin{t: t, key: canonical, name: name, proxy: proxy, ledger: t.ledgerFor(name), dials: make(map[*dial]struct{})}
 			o.secure()
-			o.protocol = t.priorProtocol(key)
+			o.book = t.machine.NewOrigin(t.limits(), t.priorProtocol(key), &o.ledger.decided)
+			o.book.Driver = o
 			t.origins[canonical] = o
 		}
 		o.addAlias(key)
@@ -82,6 +94,19 @@ func (t *Transport) originFor(key originKey, u, proxy *url.URL) *origin {
 		o.vacant = nil
 	}
 	return o
+}
+
+// limits returns those of an origin.
+func (t *Transport) limits() pool.Limits {
+	cfg := &t.cfg
+	return pool.Limits{
+		MaxConns:     limit(cfg.MaxConnsPerHost, math.MaxInt),
+		MaxIdleConns: limit(cfg.MaxIdleConnsPerHost, math.MaxInt),
+		MaxStreams:   limit(cfg.MaxStreamsPerConn, math.MaxInt),
+		IdleTimeout:  limit(cfg.IdleTimeout, pool.Forever),
+		VerifyAfter:  limit(cfg.VerifyAfter, pool.Forever),
+		TrustIdle:    limit(cfg.TrustIdle, pool.Forever),
+	}
 }
 
 // addAlias notes another way to write the origin's host. There are as many as a stranger likes. Transport.mu is held.
@@ -98,6 +123,14 @@ func (o *origin) dropAliases() {
 		delete(o.t.aliases, key)
 	}
 	o.aliases = o.aliases[:0]
+}
+
+// addr returns the "host:port" that its requests are sent to: its own, or that of the proxy which is sent them.
+func (o *origin) addr() string {
+	if o.key.host == "" {
+		return hostport.Of(o.proxy)
+	}
+	return o.key.host
 }
 
 // hostname returns the host of the origin without its port.
@@ -119,7 +152,7 @@ const (
 // of very many only those that were used last. What was counted of them is remembered for longer: see ledger.
 // Transport.mu is held.
 func (t *Transport) vacated(o *origin) {
-	if len(o.conns) > 0 || len(o.dials) > 0 || o.closing > 0 || o.pins > 0 || o.vacant != nil {
+	if !o.book.Empty() || o.pins > 0 || o.vacant != nil || t.origins[o.key] != o {
 		return
 	}
 	if !o.ledger.reached {
@@ -130,6 +163,12 @@ func (t *Transport) vacated(o *origin) {
 	if t.vacant.Len() > maxVacant {
 		t.forget(t.vacant.Front().Value.(*origin))
 	}
+}
+
+// unpin ends the use of o by one of its pins. mu is held.
+func (t *Transport) unpin(o *origin) {
+	o.pins--
+	t.vacated(o)
 }
 
 // forget forgets an origin. Transport.mu is held.
@@ -161,149 +200,9 @@ func (t *Transport) priorProtocol(key originKey) protocol {
 	}
 }
 
-// add puts a new connection among the origin's. Transport.mu is held.
-func (o *origin) add(c *conn) {
-	c.index = len(o.conns)
-	o.conns = append(o.conns, c)
-	o.t.open++
-	c.state = connInUse
-	o.protocol = c.protocol
-	o.ledger.reached = true
-}
-
-// remove takes a connection out of everything and counts it as closed for reason. Transport.mu is held.
-func (o *origin) remove(c *conn, reason closeReason) {
-	switch c.state {
-	case connNew, connClosed:
-		c.state = connClosed
-		return
-	case connIdle:
-		o.unidle(c)
-	}
-	c.state = connClosed
-	last := o.conns[len(o.conns)-1]
-	o.conns[c.index] = last
-	last.index = c.index
-	o.conns[len(o.conns)-1] = nil
-	o.conns = o.conns[:len(o.conns)-1]
-	o.streams -= int(c.streams)
-	o.t.open--
-	c.leaving = true
-	o.closing++
-	o.t.closing++
-	o.counts.Closed.count(reason)
-	c.retired = reason
-	for _, l := range c.spare {
-		l.record.stop()
-	}
-	c.spare = nil
-	o.t.debug("connection closed", c, reason)
-	for _, watch := range o.t.watchers {
-		end := connlife.End{Origin: o.name, Protocol: c.Protocol(), Lived: o.t.clock.now().elapsed(c.created)}
-		o.t.ends = append(o.t.ends, func() { watch(end) })
-	}
-}
-
-// expected returns how many requests the dials under way will serve, as far as is known. Transport.mu is held.
-func (o *origin) expected() int {
-	each := 1
-	if o.protocol != http1 {
-		each = cmp.Or(o.limit, initialStreams)
-	}
-	return len(o.dials) * each
-}
-
-// unidle takes an idle connection out of the lists of idle ones. Transport.mu is held.
-func (o *origin) unidle(c *conn) {
-	c.state = connInUse
-	o.idleCount--
-	o.t.idleCount--
-	if c.protocol != http1 {
-		return
-	}
-	// The connection asked for is mostly the one used last.
-	for i := len(o.idle) - 1; i >= 0; i-- {
-		if o.idle[i] == c {
-			o.idle = append(o.idle[:i], o.idle[i+1:]...)
-			o.idle[:len(o.idle)+1][len(o.idle)] = nil
-			return
-		}
-	}
-}
-
-// reidle makes a connection idle, since a time that is mostly now. Transport.mu is held.
-func (o *origin) reidle(c *conn, since, now instant) {
-	c.state = connIdle
-	c.idleAt = since
-	o.idleCount++
-	o.t.idleCount++
-	if c.protocol == http1 {
-		o.idle = append(o.idle, c)
-		for i := len(o.idle) - 1; i > 0 && since != now && now.since(o.idle[i-1].idleAt) < now.since(since); i-- {
-			o.idle[i], o.idle[i-1] = o.idle[i-1], o.idle[i]
-		}
-	}
-	o.t.tidyBy(c, now)
-}
-
-// doom takes a connection out of the pool for reason and has it closed once Transport.mu is released, which is held.
-func (o *origin) doom(c *conn, reason closeReason) {
-	if c.state == connClosed {
-		return
-	}
-	o.remove(c, reason)
-	o.t.doomed = append(o.t.doomed, c)
-}
-
-// longestIdle returns the connection that has been idle longest, or nil. One that is being verified is passed over,
-// unless verifying says otherwise: somebody waits for it. Transport.mu is held.
-func (o *origin) longestIdle(verifying bool, now instant) *conn {
-	var oldest *conn
-	if len(o.idle) > 0 {
-		oldest = o.idle[0]
-	}
-	if o.idleCount > len(o.idle) {
-		for _, c := range o.conns {
-			if c.state == connIdle && (c.verify == nil || verifying) && c.idlesLonger(oldest, now) {
-				oldest = c
-			}
-		}
-	}
-	return oldest
-}
-
-// idlesLonger reports whether c has been idle longer than other, if there is one. (A wall clock that was set back since one of
-// them became idle would give a wrong order.)
-func (c *conn) idlesLonger(other *conn, now instant) bool {
-	return other == nil || now.since(c.idleAt) > now.since(other.idleAt)
-}
-
-// condemn closes the idle connections that have been idle for as long as one that was found dead, or longer: what
-// closed that one, a freeze mostly, has closed them too. Connections that have carried a request since then are
-// another generation, and stay. Transport.mu is held.
-func (o *origin) condemn(idleAt, now instant) {
-	idle := now.since(idleAt)
-	if idle < condemnAfter && idle < now.since(o.t.thawed) {
-		return
-	}
-	for i := len(o.conns) - 1; i >= 0; i-- {
-		if c := o.conns[i]; c.state == connIdle && now.since(c.idleAt) >= idle && c.verify == nil {
-			o.doom(c, closedStale)
-		}
-	}
-}
-
-// condemnAfter is how long a dead connection must have been idle to say something about others. Below it, a server
-// more likely closed just the one, after so many requests for example.
-const condemnAfter = time.Second
-
 // gauges returns what is there now. Transport.mu is held.
 func (o *origin) gauges() (s Origin) {
-	s.Open = len(o.conns)
-	s.Idle = o.idleCount
-	s.InUse = s.Open - s.Idle
-	s.Dialing = len(o.dials)
-	s.Waiting = o.waiters.len()
-	s.Streams = o.streams
+	g := o.book.Gauges()
+	s.Open, s.Idle, s.InUse, s.Streams, s.Dialing, s.Waiting = g.Open, g.Idle, g.InUse, g.Streams, g.Dialing, g.Waiting
 	return s
 }

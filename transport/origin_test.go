@@ -14,7 +14,7 @@ import (
 
 func TestOriginsWithoutAConnectionAreForgottenButNotWhatTheyCounted(t *testing.T) {
 	s := serve(t, plain)
-	var p *pool
+	var p *testPool
 	p = newPool(t, plain, Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if addr == s.url[len("http://"):] {
 			return p.net.dial(ctx, network, addr)
@@ -50,7 +50,7 @@ func TestOriginsThatWereReachedAreRemembered(t *testing.T) {
 	forModes(t, modes, func(t *testing.T, m mode) {
 		s := serve(t, m)
 		host := strings.TrimPrefix(strings.TrimPrefix(s.url, "https://"), "http://")
-		var p *pool
+		var p *testPool
 		p = newPool(t, m, Config{TLS: &tls.Config{InsecureSkipVerify: true}, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return p.net.dial(ctx, network, host)
 		}})
@@ -130,7 +130,7 @@ func TestTheWaysToWriteAHostAreForgottenToo(t *testing.T) {
 }
 
 // remembered checks that so many origins are, and no more ways to write them than there may be.
-func (p *pool) remembered(t *testing.T, origins int) {
+func (p *testPool) remembered(t *testing.T, origins int) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
 // outgoing is a request on its way: a copy of the caller's, whose body says what became of it.
@@ -105,7 +107,7 @@ func (b *requestBody) returned() {
 	l := b.returns
 	b.returns = nil
 	c := b.lease.c
-	c.origin.t.finish(c, l, closedError)
+	c.origin.t.finish(c, l, pool.Answered)
 }
 
 // Close passes the call on once something was read, or the attempt is the last: then the body is not to be sent

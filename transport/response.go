@@ -13,6 +13,7 @@ import (
 	"weak"
 
 	"github.com/thawhttp/thaw/internal/openbody"
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
 // response is a response and its body, in one allocation. The http.Response is a copy of the protocol layer's: that
@@ -49,11 +50,12 @@ func (t *Transport) response(a *attempt, resp *http.Response) *http.Response {
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		// The connection is the caller's now. It counts as in use until he closes it.
-		t.retire(c)
+		t.takenOver(c)
 		if l == nil {
 			l = newLease(c)
 		}
 		l.record.finished() // what is read and written from now on is not the request's
+		t.letGo(l)
 		if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
 			l.begin(rwc)
 			resp.Body = &upgraded{ReadWriteCloser: rwc, lease: l}
@@ -72,7 +74,7 @@ func (t *Transport) response(a *attempt, resp *http.Response) *http.Response {
 		if c.h2 != nil && a.out != nil {
 			a.out.body.giveBack(l)
 		} else {
-			t.finish(c, l, closedServer)
+			t.finish(c, l, pool.Last)
 		}
 		return resp
 	}
@@ -136,9 +138,7 @@ func (t *Transport) learn(c *conn, values []string) {
 		return
 	}
 	t.mu.Lock()
-	if own := t.cfg.IdleTimeout; own < 0 || d < own {
-		c.idleLimit = d
-	}
+	t.machine.KeepAlive(t.clock.now(), &c.book, d)
 	t.unlock()
 }
 
@@ -215,23 +215,33 @@ func (b *body) end(err error) {
 		b.out.body.giveBack(l)
 		return
 	}
-	if err == io.EOF && c.h2 != nil && c.origin.waiters.len() > 0 {
+	if err == io.EOF && c.h2 != nil && c.origin.waiting.Load() > 0 {
 		// Somebody waits for the stream, and its number is given back only when the protocol layer has cleaned up,
 		// which Close waits for.
 		b.rc.Close()
 	}
-	c.origin.t.finish(c, l, closedError)
+	how := pool.Answered
+	if err != io.EOF {
+		how = pool.Aborted
+	}
+	c.origin.t.finish(c, l, how)
 }
 
 // maxSpare is how many leases a connection keeps for requests to come.
 const maxSpare = 64
 
-// finish gives a connection back after a request, with its lease. If the protocol layer is done with it, it is closed,
-// for reason unless there is a better one.
-func (t *Transport) finish(c *conn, l *lease, reason closeReason) {
+// finish gives a connection back after a request that ended as how says, with its lease. An HTTP/1.1 connection that the protocol
+// layer is done with is closed: how is Last if that is the server's doing.
+func (t *Transport) finish(c *conn, l *lease, how pool.How) {
 	broken := c.h2 == nil && c.broken()
-	if !broken && c.h2 == nil {
+	switch {
+	case broken && how != pool.Last:
+		how = pool.Failed
+	case !broken && c.h2 == nil:
 		c.asked.Store(false)
+		how = pool.Answered
+	case how == pool.Last && c.h2 != nil:
+		how = pool.Answered
 	}
 	if l != nil {
 		l.record.finished()
@@ -239,21 +249,13 @@ func (t *Transport) finish(c *conn, l *lease, reason closeReason) {
 	}
 	t.mu.Lock()
 	if l != nil {
-		if l.free() && c.state != connClosed && len(c.spare) < maxSpare {
+		t.release(l.record)
+		if l.free() && !c.book.Closed() && len(c.spare) < maxSpare {
 			c.spare = append(c.spare, l)
 		} else {
 			l.record.stop()
 		}
 	}
-	if broken {
-		if c.retired != closedUnknown {
-			reason = c.retired
-		}
-		c.origin.doom(c, reason)
-		t.pump(c.origin)
-		t.pumpStarved()
-	} else {
-		t.release(c, instant{})
-	}
+	t.done(c, how)
 	t.unlock()
 }

@@ -17,17 +17,15 @@ import (
 	"github.com/thawhttp/thaw/internal/hostport"
 	"github.com/thawhttp/thaw/internal/idempotency"
 	"github.com/thawhttp/thaw/internal/legible"
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
-const (
-	// maxDeaths is how many dead connections a request may meet. The next one that it gets is a fresh one, so that a
-	// pool full of dead ones cannot fail it.
-	maxDeaths = 2
-	// maxAttempts bounds the attempts of a request: a server may refuse HTTP/2 streams on fresh connections too.
-	maxAttempts = 5
-	// maxTurnedAway bounds the attempts beside those: see attempt.turnedAway.
-	maxTurnedAway = 100
-)
+// maxDeaths is how many dead connections a request may meet. The next one that it gets is a fresh one, so that a
+// pool full of dead ones cannot fail it.
+const maxDeaths = 2
+
+// maxFailed is after how many attempts a request is given up, beside those that a server says it did not process.
+const maxFailed = 5
 
 // RoundTrip sends req and returns the response, as [http.RoundTripper] says. It accepts and refuses what
 // [http.Transport] does.
@@ -51,32 +49,29 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, &verdict{err, true, errors.Is(err, errProxyScheme)}
 	}
-	key := originKey{scheme: req.URL.Scheme, host: req.URL.Host}
-	if proxy != nil {
-		key.proxy = proxy.String()
-	}
-	key.http1 = key.scheme == "https" && needsHTTP1(req)
-
+	key := keyOf(req.URL, proxy, needsHTTP1(req))
 	ctx := req.Context()
 	trace := httptrace.ContextClientTrace(ctx)
 	a := attempt{t: t, req: req, body: req.Body, idempotent: idempotency.Of(req)}
-	w := want{req: req, replayable: a.idempotent && (!hasBody(req) || req.GetBody != nil)}
+	w := want{req: req, began: time.Now(), Want: pool.Want{Careful: !a.idempotent || hasBody(req) && req.GetBody == nil}}
 	for n := 1; ; n++ {
 		if trace != nil && trace.GetConn != nil {
 			trace.GetConn(firstHop(req.URL, proxy))
 		}
-		w.fresh = a.deaths >= maxDeaths
 		g, err := t.acquire(ctx, key, &w, proxy)
 		invalid := false
 		if err == nil && g.c.h1 != nil {
 			if err = validateHTTP1(req); err != nil {
 				invalid = true
-				t.giveBackLocked(g)
+				t.giveBackUnused(g)
 			}
 		}
 		if err != nil {
 			if a.body != nil {
 				a.body.Close()
+			}
+			if a.last != nil {
+				err = fmt.Errorf("%w (the last attempt: %w)", err, a.last)
 			}
 			return nil, &verdict{err, !a.doubtful, invalid || gone(err)}
 		}
@@ -94,7 +89,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 		a.doubtful = a.doubtful || !a.untouched(err)
-		if n-a.turnedAway >= maxAttempts || ctx.Err() != nil || !a.again(err) {
+		if ctx.Err() != nil || !a.again(err) || !a.another(ctx, err, w.began) {
 			if a.out != nil {
 				a.out.body.finish()
 			}
@@ -103,7 +98,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 			ownDoing := a.ownDoing(err)
 			err = t.interrupted(g.c.explain(err))
-			return nil, &verdict{opErrorf(err, "%s %s", method(req), g.c.origin.name), !a.doubtful, ownDoing || gone(err)}
+			return nil, &verdict{opErrorf(err, "%s %s", methodOf(req), g.c.origin.name), !a.doubtful, ownDoing || gone(err)}
 		}
 		if body, ok, bodyErr := a.resend(); ok {
 			a.body = body
@@ -111,12 +106,151 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			if bodyErr != nil {
 				err = fmt.Errorf("%w; %w", err, bodyErr)
 			}
-			return nil, &verdict{opErrorf(err, "%s %s, which could not be sent again", method(req), g.c.origin.name), !a.doubtful, false}
+			return nil, &verdict{opErrorf(err, "%s %s, which could not be sent again", methodOf(req), g.c.origin.name), !a.doubtful, false}
+		}
+		a.last = g.c.explain(err)
+		if a.died && a.deaths >= maxDeaths {
+			w.Fresh = true
+			w.Renew()
+		}
+		if !a.turnedAway(err) {
+			w.since = instant{} // it has had a connection that it could use
 		}
 		t.replaying(g, a.died)
-		if a.refused && n > 1 {
-			a.pause(n - a.turnedAway)
+	}
+}
+
+// acquire returns a connection for one attempt of w.req, found fit for it, or the error that ends the wait.
+func (t *Transport) acquire(ctx context.Context, key originKey, w *want, proxy *url.URL) (grant, error) {
+	var waiting *waiter // once it had to wait
+	unfit := 0          // fresh connections that could not be used
+	for {
+		if ctx.Err() != nil {
+			return grant{}, context.Cause(ctx)
 		}
+		t.mu.Lock()
+		if t.shut {
+			t.unlock()
+			return grant{}, ErrClosed
+		}
+		o := t.originFor(key, w.req.URL, proxy)
+		now := t.clock.now()
+		if w.since == (instant{}) {
+			w.since = now
+		}
+		var g grant
+		if asked, ok := t.machine.Ask(now, o.book, &w.Want); ok {
+			g = t.granted(asked)
+			t.unlock()
+		} else {
+			again := waiting != nil
+			if !again {
+				waiting = &waiter{req: w.req, ctx: ctx, since: w.since}
+			}
+			waiting.Want = w.Want
+			var err error
+			if g, err = t.wait(o, waiting, again); err != nil {
+				return grant{}, err
+			}
+		}
+		if t.vet(&g) {
+			return g, nil
+		}
+		if g.fresh() && !g.c.goneAway.Load() {
+			if unfit++; unfit > maxDeaths {
+				return grant{}, opErrorf(errUseless, "connecting to %s", o.name)
+			}
+		}
+	}
+}
+
+// granted returns what a request gets that was given a connection. mu is held.
+func (t *Transport) granted(g pool.Grant) grant {
+	c := g.Conn.Driver.(*conn)
+	switch {
+	case g.WasIdle:
+		c.vetting.Store(true)
+	case c.vetting.Load():
+		g = g.Again()
+	}
+	gr := grant{c: c, pool: g, wasIdle: g.WasIdle, idleFor: g.Idle, doubt: g.Doubt}
+	gr.reused = c.uses.Add(1) > 1
+	if n := len(c.spare); n > 0 {
+		gr.lease = c.spare[n-1]
+		c.spare[n-1] = nil
+		c.spare = c.spare[:n-1]
+	}
+	return gr
+}
+
+// vet looks at a connection that was taken, without a lock, and reports whether it is fit. If it is not, it was given back.
+func (t *Transport) vet(g *grant) bool {
+	c := g.c
+	if g.wasIdle {
+		switch seen := c.look(); {
+		case seen == alive:
+			c.vetting.Store(false)
+		case seen == inDoubt && c.h2 != nil: // it can be asked
+			t.mu.Lock()
+			c.vetting.Store(false)
+			t.unused(*g)
+			t.machine.Suspect(t.clock.now(), &c.book)
+			t.unlock()
+			return false
+		default:
+			t.mu.Lock()
+			c.vetting.Store(false) // not before: who closes it may come first, and is to know why
+			t.ungrant(*g)
+			dead := g.pool
+			dead.WasIdle = seen != inDoubt // over HTTP/1.1 an idle connection has nothing to receive, which says nothing of others
+			t.machine.FoundDead(t.clock.now(), dead)
+			t.unlock()
+			return false
+		}
+	}
+	switch {
+	case c.h2 == nil && !c.broken(), c.h2 != nil && c.h2.ReserveNewRequest():
+		return true
+	case c.h2 == nil:
+		t.giveBack(*g, pool.Last)
+	case c.h2.State().Closing: // it got a GOAWAY, was closed, or is out of stream numbers
+		t.mu.Lock()
+		t.unused(*g)
+		t.machine.GoAway(t.clock.now(), &c.book)
+		t.unlock()
+	default: // the end of an earlier stream has not reached its books yet
+		t.giveBack(*g, pool.Refused)
+	}
+	return false
+}
+
+// giveBack gives back a connection that its request could not use.
+func (t *Transport) giveBack(g grant, how pool.How) {
+	t.mu.Lock()
+	t.ungrant(g)
+	t.done(g.c, how)
+	t.unlock()
+}
+
+// giveBackUnused gives back a connection that its request has not used.
+func (t *Transport) giveBackUnused(g grant) {
+	t.mu.Lock()
+	t.unused(g)
+	t.unlock()
+}
+
+// unused is giveBackUnused for a caller that holds mu.
+func (t *Transport) unused(g grant) {
+	t.ungrant(g)
+	t.machine.Unused(t.clock.now(), g.pool)
+}
+
+// ungrant undoes granted. mu is held.
+func (t *Transport) ungrant(g grant) {
+	g.c.vetting.Store(false)
+	g.c.uses.Add(^uint64(0))
+	if g.lease != nil && !g.c.book.Closed() {
+		g.c.spare = append(g.c.spare, g.lease)
 	}
 }
 
@@ -128,7 +262,7 @@ func (t *Transport) interrupted(err error) error {
 	return err
 }
 
-func method(req *http.Request) string {
+func methodOf(req *http.Request) string {
 	if req.Method == "" {
 		return http.MethodGet
 	}
@@ -147,23 +281,25 @@ func firstHop(u, proxy *url.URL) string {
 // those that had been idle for as long.
 func (t *Transport) replaying(g grant, died bool) {
 	t.mu.Lock()
-	o := g.c.origin
-	o.counts.Replayed++
-	if g.wasIdle && died {
-		o.condemn(g.idleAt, t.clock.now())
+	g.c.origin.ledger.counts.Replayed++
+	if died {
+		t.machine.Died(t.clock.now(), g.pool)
 	}
-	t.pump(o)
 	t.unlock()
 }
 
-// pause waits before a request that a server keeps refusing is sent again, for longer each time.
-func (a *attempt) pause(n int) {
-	timer := time.NewTimer(refusalPause << n)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-a.req.Context().Done():
+// turnedAway reports whether err says that the server did not process the request.
+func (a *attempt) turnedAway(err error) bool { return a.refused || unprocessed(err) }
+
+// another reports whether there may be another attempt. A request that a server has turned away, and did not process, is tried for
+// as long as it has time; one without a deadline has what http.Transport would give it.
+func (a *attempt) another(ctx context.Context, err error, began time.Time) bool {
+	if a.turnedAway(err) {
+		_, ok := ctx.Deadline()
+		return ok || time.Since(began) < maxTurnedAway
 	}
+	a.failed++
+	return a.failed < maxFailed
 }
 
 // attempt is the state of one request over its attempts.
@@ -173,17 +309,16 @@ type attempt struct {
 	body       io.ReadCloser // to be sent next
 	resent     bool          // body is not that of req
 	idempotent bool
-	deaths     int  // connections that died under it
-	doubtful   bool // a server may have processed it
-	// turnedAway counts attempts beside the others: the server went away, without processing this request, on a connection
-	// that others had been given too. A server that goes away after each few requests serves some of them, and those that
-	// were turned away come first on the next connection, in their order.
-	turnedAway int
+	deaths     int   // connections that died under it
+	failed     int   // attempts that a server may have processed
+	doubtful   bool  // a server may have processed it
+	last       error // of the attempt before
 
 	// Of the attempt under way, or the last one:
 	g          grant
 	out        *outgoing // what is sent, if its body is watched
-	written    int64     // bytes of the connection before it
+	began      time.Time
+	written    int64 // bytes of the connection before it
 	read       int64
 	unverified bool // closed by the pool because nothing was acknowledged
 	refused    bool // the server refused the stream, and the connection lives
@@ -300,7 +435,8 @@ func (a *attempt) resend() (io.ReadCloser, bool, error) {
 func (a *attempt) send(g grant) (*http.Response, error) {
 	c := g.c
 	a.g, a.unverified, a.refused, a.died = g, false, false, false
-	a.written, a.read = c.written.Load(), c.read.Load()
+	a.began, a.written, a.read = time.Now(), c.written.Load(), c.read.Load()
+	a.t.hold(&a.g)
 	out := a.prepare()
 	var resp *http.Response
 	var err error
@@ -322,23 +458,33 @@ func (a *attempt) send(g grant) (*http.Response, error) {
 		return a.t.response(a, resp), nil
 	}
 	err = c.cause(err)
+	how := pool.Aborted
 	if se, ok := errors.AsType[http2.StreamError](err); ok && se.Code == http2.ErrCodeRefusedStream && !a.bodyFailed() {
 		a.refused = true
-	} else if a.died = c.h2 != nil && !unprocessed(err) || c.h2 == nil && (c.failure.Load() != nil || a.unverified); a.died {
+		how = pool.Refused
+	} else if a.died = a.death(err); a.died {
 		a.deaths++
-	} else if c.h2 != nil && c.uses.Load() > 1 && a.turnedAway < maxTurnedAway {
-		a.turnedAway++
 	}
 	if c.h2 == nil {
 		err = unquoted(err)
 	} else {
 		a.g.lease.spent = true // the stream may still look at the request
-		if c.read.Load() == a.read {
-			a.t.suspect(c)
+		if how == pool.Aborted && a.t.silent(c, a.read, a.began) {
+			how = pool.Silent
 		}
 	}
-	a.t.finish(c, a.g.lease, closedError)
+	a.t.finish(c, a.g.lease, how)
 	return nil, err
+}
+
+// death reports whether err says that the connection died, and not just the request.
+func (a *attempt) death(err error) bool {
+	c := a.g.c
+	if c.h2 == nil {
+		return c.failure.Load() != nil || a.unverified
+	}
+	_, oneStream := errors.AsType[http2.StreamError](err)
+	return !oneStream && !unprocessed(err)
 }
 
 // awaited looks whether an HTTP/2 request ended because ResponseHeaderTimeout passed.
@@ -367,7 +513,7 @@ func (a *attempt) again(err error) bool {
 		return a.idempotent
 	}
 	if a.g.c.h2 != nil {
-		if a.refused || unprocessed(err) {
+		if a.turnedAway(err) {
 			return true
 		}
 		if a.g.fresh() || timedOut(err) {
@@ -410,7 +556,7 @@ func (a *attempt) untouched(err error) bool {
 	if a.bodyFailed() {
 		return false
 	}
-	if a.refused || unprocessed(err) {
+	if a.turnedAway(err) {
 		return true
 	}
 	// Others write to the connection too. If nothing was written since the attempt began, its HEADERS were not, which come

@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/thawhttp/thaw/internal/pool"
 	"golang.org/x/net/http2/hpack"
 )
 
@@ -91,7 +93,7 @@ type shiftedClock struct{ wall, mono atomic.Int64 }
 
 func (c *shiftedClock) now() instant {
 	now := systemClock{}.now()
-	return instant{wall: now.wall + c.wall.Load(), mono: now.mono + c.mono.Load()}
+	return instant{Wall: now.Wall + c.wall.Load(), Mono: now.Mono + c.mono.Load()}
 }
 
 // freeze lets wall and mono pass, either of which may be negative.
@@ -101,14 +103,14 @@ func (c *shiftedClock) freeze(wall, mono time.Duration) {
 }
 
 // A pool is a Transport under test with its network and its clock in hand.
-type pool struct {
+type testPool struct {
 	*Transport
 	net   *network
 	clock *shiftedClock
 }
 
 // newPool makes a pool that speaks mode m. It is closed at the end of the test, and must then have nothing left.
-func newPool(t testing.TB, m mode, cfg Config) *pool {
+func newPool(t testing.TB, m mode, cfg Config) *testPool {
 	t.Helper()
 	n := &network{perHost: make(map[string]int)}
 	if cfg.DialContext == nil {
@@ -131,7 +133,7 @@ func newPool(t testing.TB, m mode, cfg Config) *pool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pool{rt, n, new(shiftedClock)}
+	p := &testPool{rt, n, new(shiftedClock)}
 	rt.clock = p.clock
 	t.Cleanup(func() {
 		n.thaw()
@@ -141,7 +143,7 @@ func newPool(t testing.TB, m mode, cfg Config) *pool {
 }
 
 // closeAndCheck closes the pool and fails if it leaves anything.
-func (p *pool) closeAndCheck(t testing.TB) {
+func (p *testPool) closeAndCheck(t testing.TB) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() {
@@ -183,65 +185,103 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// describe lists the connections and the waiters of a pool.
+// describe lists the connections and the origins of a pool.
 func describe(t *Transport) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var b strings.Builder
 	for _, o := range t.origins {
-		fmt.Fprintf(&b, "%s: protocol %v, limit %d, %d dials, %d closing, starved %v, holding %v, nudging %v\n",
-			o.name, o.protocol, o.limit, len(o.dials), o.closing, o.starved, o.holding, o.nudging)
-		for _, c := range o.conns {
-			fmt.Fprintf(&b, "  connection %d: state %d, %d of %d streams, settled %v, verifying %v, retired %v, %d uses, %d refusals",
-				c.id, c.state, c.streams, c.limit, c.settled, c.verify != nil, c.retired, c.Uses(), c.refusals.Load())
-			if c.h2 != nil {
-				fmt.Fprintf(&b, ", %+v", c.h2.State())
-			}
-			b.WriteByte('\n')
-		}
-		for w := o.waiters.first; w != nil; w = w.next {
-			fmt.Fprintf(&b, "  waiter: replayable %v, fresh %v, dialling %v\n", w.want.replayable, w.want.fresh, w.dialing)
-		}
+		fmt.Fprintf(&b, "%s: protocol %v, %+v, %d dials, %d pins, %d freeing, set back %d times\n",
+			o.name, o.book.Protocol(), o.gauges(), len(o.dials), o.pins, o.book.Freeing(), o.book.Setbacks())
 	}
+	t.each(func(c *conn) {
+		fmt.Fprintf(&b, "  connection %d of %s: %+v, %d uses", c.id, c.origin.name, c.book.State(), c.Uses())
+		if c.h2 != nil {
+			fmt.Fprintf(&b, ", %+v", c.h2.State())
+		}
+		b.WriteByte('\n')
+	})
 	return b.String()
 }
 
+// each calls f for every connection. t.mu is held.
+func (t *Transport) each(f func(*conn)) {
+	t.machine.EachConn(func(book *pool.Conn) { f(book.Driver.(*conn)) })
+}
+
 // settled waits until nothing is under way in the pool: no dial, no closing, no verification.
-func (p *pool) settled(t testing.TB) {
+func (p *testPool) settled(t testing.TB) {
 	t.Helper()
 	eventually(t, "the pool is at rest", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.dialing > 0 || p.closing > 0 {
-			return false
-		}
+		rests := p.machine.Freeing() == 0
 		for _, o := range p.origins {
-			for _, c := range o.conns {
-				if c.verify != nil {
-					return false
-				}
-			}
+			rests = rests && len(o.dials) == 0
 		}
-		return true
+		p.each(func(c *conn) { rests = rests && !c.book.Proving() })
+		return rests && !p.tellings.running
 	})
 }
 
-// onlyConn returns the one connection that the pool has.
-func (p *pool) onlyConn(t testing.TB) *conn {
+// connOf returns the one connection for which is is true.
+func (p *testPool) theConn(t testing.TB, what string, is func(*conn) bool) *conn {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var found *conn
 	p.each(func(c *conn) {
-		if found != nil {
-			t.Fatal("more than one connection")
+		if is(c) {
+			if found != nil {
+				t.Fatalf("more than one connection %s", what)
+			}
+			found = c
 		}
-		found = c
 	})
 	if found == nil {
-		t.Fatal("no connection")
+		t.Fatalf("no connection %s", what)
 	}
 	return found
+}
+
+// connUsed returns the one connection that had so many uses.
+func (p *testPool) connUsed(t testing.TB, uses uint64) *conn {
+	t.Helper()
+	return p.theConn(t, fmt.Sprintf("with %d uses", uses), func(c *conn) bool { return c.Uses() == uses })
+}
+
+func (p *testPool) connWithID(t testing.TB, id uint64) *conn {
+	t.Helper()
+	return p.theConn(t, fmt.Sprintf("with number %d", id), func(c *conn) bool { return c.id == id })
+}
+
+// mustSendOn sends requests until c was used again, which is the one used last then.
+func (p *testPool) mustSendOn(t testing.TB, s *server, c *conn) {
+	t.Helper()
+	var others []grant
+	req := s.request(t.Context(), "GET", "on this one", noBody)
+	for {
+		g, err := p.acquire(t.Context(), originKey{scheme: req.URL.Scheme, host: req.URL.Host}, &want{req: req}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.c != c {
+			others = append(others, g)
+			continue
+		}
+		p.giveBackUnused(g)
+		break
+	}
+	p.mustSend(t, req)
+	for _, g := range others {
+		p.giveBackUnused(g)
+	}
+}
+
+// onlyConn returns the one connection that the pool has.
+func (p *testPool) onlyConn(t testing.TB) *conn {
+	t.Helper()
+	return p.theConn(t, "at all", func(*conn) bool { return true })
 }
 
 // A network dials for a pool. It counts what is really open, and can freeze it and make it fail.
@@ -599,7 +639,7 @@ func newRequest(ctx context.Context, method, target, id string, body int) *http.
 }
 
 // send sends a request, reads the answer and checks that it is the request's own.
-func (p *pool) send(req *http.Request) error {
+func (p *testPool) send(req *http.Request) error {
 	resp, err := p.RoundTrip(req)
 	if err != nil {
 		return err
@@ -621,7 +661,7 @@ func readOwn(req *http.Request, resp *http.Response) error {
 }
 
 // mustSend is send for a request that has to succeed.
-func (p *pool) mustSend(t testing.TB, req *http.Request) {
+func (p *testPool) mustSend(t testing.TB, req *http.Request) {
 	t.Helper()
 	if err := p.send(req); err != nil {
 		t.Fatalf("%s %s: %v", req.Method, req.Header.Get("X-Id"), err)
@@ -629,7 +669,7 @@ func (p *pool) mustSend(t testing.TB, req *http.Request) {
 }
 
 // underWay sends a GET and returns when it has come to s. The function that it returns has it answered.
-func (p *pool) underWay(t testing.TB, s *server) (end func() error) {
+func (p *testPool) underWay(t testing.TB, s *server) (end func() error) {
 	t.Helper()
 	open := s.gate("long")
 	long := make(chan error, 1)
@@ -643,7 +683,7 @@ func (p *pool) underWay(t testing.TB, s *server) (end func() error) {
 
 // abandonDial has a request begin the first dial, and give up. The function that it returns has that dial fail; later ones
 // are made.
-func (p *pool) abandonDial(t testing.TB, s *server) (fail func()) {
+func (p *testPool) abandonDial(t testing.TB, s *server) (fail func()) {
 	t.Helper()
 	var dials atomic.Int32
 	dialling, failing := make(chan struct{}), make(chan struct{})
@@ -667,7 +707,7 @@ func (p *pool) abandonDial(t testing.TB, s *server) (fail func()) {
 }
 
 // fill makes n connections to s, which are idle then.
-func (p *pool) fill(t testing.TB, s *server, n int) {
+func (p *testPool) fill(t testing.TB, s *server, n int) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for i := range n {
@@ -909,150 +949,36 @@ func check(t *Transport) error {
 }
 
 func checkLocked(t *Transport) error {
-	var errs []error
+	errs := []error{t.machine.Check()}
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if len(t.doomed) > 0 || len(t.notes) > 0 || len(t.ends) > 0 {
-		fault("%d connections doomed, %d notes taken and %d ends to tell that nobody looks after", len(t.doomed), len(t.notes), len(t.ends))
+	if len(t.late) > 0 || len(t.looks) > 0 {
+		fault("%d things are to be told, and %d connections to be looked at, that nobody looks after", len(t.late), len(t.looks))
 	}
-	place := make(map[*conn]string)
-	var open, dialing, closing, idle int
+	open := make(map[string]uint64)
+	t.each(func(c *conn) {
+		open[c.origin.name]++
+		if !c.pooled || t.origins[c.origin.key] != c.origin || c.book.Origin() != c.origin.book {
+			fault("%s: connection %d is of another origin than it says", c.origin.name, c.id)
+		}
+	})
+	dialing := make(map[string]uint64)
 	for key, o := range t.origins {
-		open += len(o.conns)
-		dialing += len(o.dials)
-		closing += o.closing
-		idle += o.idleCount
+		dialing[o.name] += uint64(len(o.dials))
 		if o.key != key {
 			fault("%s is filed under another key", o.name)
 		}
-		var idleHere, idleH1, streams int
-		for i, c := range o.conns {
-			if was := place[c]; was != "" {
-				fault("connection %d is among those of %s and of %s", c.id, was, o.name)
-			}
-			place[c] = o.name
-			streams += int(c.streams)
-			switch {
-			case c.index != i || c.origin != o:
-				fault("%s: connection %d at %d says it is at %d of %s", o.name, c.id, i, c.index, c.origin.name)
-			case c.state == connIdle:
-				idleHere++
-				if c.protocol == http1 {
-					idleH1++
-				}
-				if c.streams != 0 {
-					fault("%s: connection %d is idle with %d streams", o.name, c.id, c.streams)
-				}
-			case c.state == connInUse:
-				if c.protocol == h2 && c.streams == 0 {
-					fault("%s: connection %d is in use without a stream", o.name, c.id)
-				}
-			default:
-				fault("%s: connection %d is in state %d", o.name, c.id, c.state)
-			}
-			if c.streams < 0 || c.protocol == http1 && c.streams != 0 {
-				fault("%s: %v connection %d has %d streams", o.name, c.protocol, c.id, c.streams)
-			}
-			if c.verify != nil && (c.protocol != h2 || c.state != connIdle && !c.suspected) {
-				fault("%s: %v connection %d in state %d is being verified", o.name, c.protocol, c.id, c.state)
-			}
+		if o.pins < 0 || o.waiting.Load() < 0 {
+			fault("%s: %d pins, %d wait", o.name, o.pins, o.waiting.Load())
 		}
-		listed := make(map[*conn]bool)
-		for _, c := range o.idle {
-			if c == nil || listed[c] || c.state != connIdle || c.protocol != http1 || place[c] != o.name {
-				fault("%s: the idle list holds a connection that is not idle, or twice", o.name)
-				continue
-			}
-			listed[c] = true
-		}
-		if idleHere != o.idleCount || idleH1 != len(o.idle) {
-			fault("%s: %d idle, %d of them HTTP/1.1; the books say %d and %d", o.name, idleHere, idleH1, o.idleCount, len(o.idle))
-		}
-		if streams != o.streams {
-			fault("%s: %d streams, the books say %d", o.name, streams, o.streams)
-		}
-		if n := len(o.conns) + len(o.dials) + o.closing; n > limit(t.cfg.MaxConnsPerHost, maxInt) {
-			fault("%s: %d connections above MaxConnsPerHost %d", o.name, n, t.cfg.MaxConnsPerHost)
-		}
-		if o.idleCount > limit(t.cfg.MaxIdleConnsPerHost, maxInt) {
-			fault("%s: %d idle above MaxIdleConnsPerHost %d", o.name, o.idleCount, t.cfg.MaxIdleConnsPerHost)
-		}
-		if o.waiters.len() > limit(t.cfg.MaxWaitersPerHost, maxInt) {
-			fault("%s: %d waiting above MaxWaitersPerHost %d", o.name, o.waiters.len(), t.cfg.MaxWaitersPerHost)
-		}
-		if o.closing < 0 {
-			fault("%s: %d closing", o.name, o.closing)
-		}
-		closed := o.counts.Closed
-		gone := closed.IdleTimeout + closed.Lifetime + closed.Stale + closed.Unverified + closed.Server + closed.Error + closed.Excess + closed.Reset
-		if known := o.counts.DialErrors + uint64(len(o.dials)) + uint64(len(o.conns)) + gone; known != o.counts.Dials && !t.shut && o.ledger.origins == 1 {
-			fault("%s: %d dials begun, but %d failed, %d under way, %d open and %d closed",
-				o.name, o.counts.Dials, o.counts.DialErrors, len(o.dials), len(o.conns), gone)
-		}
-		errs = append(errs, checkWaiters(t, o)...)
 	}
-	if open != t.open || dialing != t.dialing || closing != t.closing || idle != t.idleCount {
-		fault("open, dialling, closing, idle: %d, %d, %d, %d; the books say %d, %d, %d, %d",
-			open, dialing, closing, idle, t.open, t.dialing, t.closing, t.idleCount)
-	}
-	if n := t.open + t.dialing + t.closing; n > limit(t.cfg.MaxConns, maxInt) {
-		fault("%d connections above MaxConns %d", n, t.cfg.MaxConns)
-	}
-	if t.idleCount > limit(t.cfg.MaxIdleConns, maxInt) {
-		fault("%d idle above MaxIdleConns %d", t.idleCount, t.cfg.MaxIdleConns)
-	}
-	starved := make(map[*origin]bool)
-	for _, o := range t.starved {
-		if starved[o] || !o.starved {
-			fault("%s is starved twice, or does not know", o.name)
-		}
-		starved[o] = true
-	}
-	for _, o := range t.origins {
-		if o.starved && !starved[o] {
-			fault("%s believes itself starved", o.name)
+	for name, l := range t.ledgers {
+		s := l.counters()
+		closed := s.Closed.IdleTimeout + s.Closed.Lifetime + s.Closed.Stale + s.Closed.Unverified + s.Closed.Server + s.Closed.Error + s.Closed.Excess + s.Closed.Reset
+		if known := s.DialErrors + dialing[name] + open[name] + closed; known != s.Dials && !t.shut {
+			fault("%s: %d dials begun, but %d failed, %d under way, %d open and %d closed", name, s.Dials, s.DialErrors, dialing[name], open[name], closed)
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// checkWaiters looks at the queue of o: that its links and counts are right, and that somebody will serve it.
-func checkWaiters(t *Transport, o *origin) (errs []error) {
-	fault := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf(o.name+": "+format, args...))
-	}
-	n, fresh := 0, 0
-	var prev *waiter
-	for w := o.waiters.first; w != nil; w = w.next {
-		if w.prev != prev || !w.queued {
-			fault("the queue's links are broken at %d", n)
-		}
-		n++
-		if w.want.fresh {
-			fresh++
-		}
-		prev = w
-	}
-	if o.waiters.last != prev || o.waiters.len() != n || o.waiters.fresh != fresh {
-		fault("%d waiters, %d for a fresh connection; the books say %d and %d", n, fresh, o.waiters.len(), o.waiters.fresh)
-	}
-	if n == 0 || t.shut {
-		return errs
-	}
-	if len(o.dials) > 0 || o.closing > 0 || o.holding || o.nudging {
-		return errs
-	}
-	for _, c := range o.conns {
-		if c.verify != nil {
-			return errs
-		}
-	}
-	if t.room(o) {
-		fault("%d waiters, room for a connection, and nothing under way", n)
-	}
-	if t.open+t.dialing+t.closing >= limit(t.cfg.MaxConns, maxInt) && len(o.conns) == 0 && !o.starved {
-		fault("%d waiters without a connection under MaxConns, and nobody will look after them", n)
-	}
-	return errs
 }
 
 // quiet is a logger that says nothing.

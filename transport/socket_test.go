@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
 // A look at a connection whose reader is not waiting is over as soon as the reader does, or the connection is closed, or
@@ -160,7 +162,7 @@ func TestLookWaitsForWhatTheReaderHasTaken(t *testing.T) {
 // loneConn returns a connection that is in no pool.
 func loneConn(nc net.Conn) *conn {
 	raw := newRawConn(nc)
-	return &conn{nc: raw, raw: raw, origin: &origin{t: new(Transport)}}
+	return &conn{nc: raw, raw: raw, origin: &origin{t: &Transport{machine: pool.New(pool.Config{}), clock: systemClock{}}}}
 }
 
 // pipedConn returns one that leads to a pipe, whose other end says nothing.

@@ -24,7 +24,7 @@ type Origin struct {
 	Requests   uint64 // round trips that were given a connection, replays not counted again
 	Reused     uint64 // of these, the ones whose connection had been used before
 	Dials      uint64 // begun
-	DialErrors uint64 // of these, failed, TLS handshake included
+	DialErrors uint64 // of these, failed, TLS handshake included, or ended by the pool, which others needed the room of
 
 	Handshakes uint64 // TLS handshakes completed
 	Resumed    uint64 // of these, resumed from an earlier session
@@ -50,9 +50,9 @@ type Closed struct {
 	Lifetime    uint64 // older than MaxConnLifetime
 	Stale       uint64 // found dead when taken, or idle as long as one found dead
 	Unverified  uint64 // not proven alive within VerifyTimeout
-	Server      uint64 // closed by the server: while idle, after "Connection: close", or by GOAWAY
+	Server      uint64 // closed by the server: while idle, after "Connection: close", by GOAWAY, or because it refuses streams
 	Error       uint64 // broken in use: an error, a cancelled HTTP/1.1 request, a body closed too early
-	Excess      uint64 // more idle connections than allowed, or making room for another origin
+	Excess      uint64 // more idle connections than allowed, or making room for another one
 	Reset       uint64 // by Reset, CloseIdleConnections or Close
 }
 

@@ -5,14 +5,16 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"math"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
 
 	"github.com/thawhttp/thaw/internal/connlife"
-	"github.com/thawhttp/thaw/internal/openbody"
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
 // Transport is an [http.RoundTripper] over a pool of connections. It is safe for concurrent use. Make it once,
@@ -30,33 +32,30 @@ type Transport struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // of all goroutines of the pool; Add only with mu held and shut unset
 
-	mu            sync.Mutex             // guards what follows, every origin and what conn says of itself
-	sessions      tls.ClientSessionCache // nil if no TLS session is to be resumed
-	shut          bool                   // Close was called
-	origins       map[originKey]*origin
-	aliases       map[originKey]*origin // origins by the ways their hosts are written
-	vacant        list.List             // of *origin, the one used last at the back: see vacated
-	open          int                   // connections of all origins
-	dialing       int
-	closing       int // connections that are out of the pool and not closed yet
-	idleCount     int
-	starved       []*origin // that wait for room under MaxConns, first come, first served
-	lastID        uint64
-	turns         uint64        // requests that asked for a connection
-	freed         chan struct{} // closed when a connection is, if Warm waits for that; or nil
-	thawed        instant       // of the last call of Thaw
-	tidyTimer     *time.Timer
-	tidyAt        int64              // when the timer will run, in wall-clock nanoseconds; zero if it is not set
+	mu        sync.Mutex // guards what follows, every origin and what conn says of itself
+	machine   *pool.Machine
+	sessions  tls.ClientSessionCache // nil if no TLS session is to be resumed
+	shut      bool                   // Close was called
+	origins   map[originKey]*origin
+	aliases   map[originKey]*origin // origins by the ways their hosts are written
+	vacant    list.List             // of *origin, the one used last at the back: see vacated
+	lastID    uint64
+	wakeTimer *time.Timer     // calls the machine when something is due
+	freedNow  chan struct{}   // closed when a connection is freed or a dial has failed, if Warm waits for that; or nil
+	looks     []*conn         // that the machine wants to be looked at
+	dialFor   context.Context // the values that dials for nobody get to see
+
 	ledgers       map[string]*ledger // by name
 	vacantLedgers list.List          // of *ledger, the one used last at the back
 	unreached     Origin             // counters of names that were never reached, and are forgotten
 	forgotten     Origin             // counters of other ledgers that were dropped
-	watchers      []func(connlife.End)
 
-	// What is to be done once mu is released: see unlock.
-	doomed []*conn
-	notes  []note
-	ends   []func() // calls of watchers
+	held     holdings // for LeakAfter
+	watchers []func(connlife.End)
+	tellings tellings
+	hurry    atomic.Bool     // Close has waited for the log for long enough
+	late     []func()        // to be told after Close
+	spare    []pool.Decision // to be filled by the machine
 }
 
 // New returns a Transport with a pool of its own. It returns every fault of cfg at once, joined with [errors.Join].
@@ -72,6 +71,10 @@ func New(cfg Config) (*Transport, error) {
 		aliases: make(map[originKey]*origin),
 		ledgers: make(map[string]*ledger),
 	}
+	t.machine = pool.New(pool.Config{
+		MaxConns: limit(cfg.MaxConns, math.MaxInt), MaxIdleConns: limit(cfg.MaxIdleConns, math.MaxInt), MaxWaiters: limit(cfg.MaxWaitersPerHost, math.MaxInt),
+		VerifyTimeout: limit(cfg.VerifyTimeout, pool.Forever), DialDelay: limit(cfg.DialDelay, pool.Forever),
+	})
 	t.sessions = newSessions(cfg.TLS)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.verbose = cfg.Logger != nil && cfg.Logger.Enabled(t.ctx, slog.LevelDebug)
@@ -128,7 +131,7 @@ func (t *Transport) Connected() map[string]Origin {
 	defer t.mu.Unlock()
 	connected := make(map[string]Origin)
 	for _, o := range t.origins {
-		if len(o.conns) == 0 {
+		if o.book.Gauges().Open == 0 {
 			continue
 		}
 		s, ok := connected[o.name]
@@ -142,22 +145,19 @@ func (t *Transport) Connected() map[string]Origin {
 }
 
 // WatchConns has f told of the end of every connection, from now on. It is for package tracing/otel: the lives of
-// connections make a distribution, which counters cannot tell. F is called from many goroutines, none of which holds a lock
-// of the pool, before Close returns; it must not block.
+// connections make a distribution, which counters cannot tell. F is called for one end after the other, by a goroutine that holds no
+// lock of the pool, before Close returns; it must not block.
 func (t *Transport) WatchConns(f func(connlife.End)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.watchers = append(t.watchers, f)
 }
 
-// CloseIdleConnections closes the connections that are idle now. Those in use are left alone.
+// CloseIdleConnections closes the connections that are idle now, and ends the dials that nobody waits for. Connections in use are
+// left alone.
 func (t *Transport) CloseIdleConnections() {
 	t.mu.Lock()
-	t.each(func(c *conn) {
-		if c.state == connIdle {
-			c.origin.doom(c, closedReset)
-		}
-	})
+	t.machine.CloseIdle(t.clock.now())
 	t.unlock()
 }
 
@@ -169,206 +169,35 @@ func (t *Transport) CloseIdleConnections() {
 func (t *Transport) Reset() {
 	t.mu.Lock()
 	t.forgetSessions()
-	t.each(func(c *conn) {
-		if c.state == connIdle {
-			c.origin.doom(c, closedReset)
-		} else {
-			c.retire(closedReset)
-		}
-	})
 	for _, o := range t.origins {
-		for _, d := range o.dials {
+		for d := range o.dials {
 			d.reset = true
-			d.cancel(errReset)
 		}
 	}
-	t.pumpAll()
+	t.machine.Reset(t.clock.now())
 	t.unlock()
 }
 
 // Close closes all connections. Requests under way fail, and later ones do with [ErrClosed]. It returns when none of
-// the pool's goroutines is left; calling it again does nothing.
+// the pool's goroutines is left; calling it again does nothing. What is left to be logged at debug level then is left out
+// after a second.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	if t.shut {
 		t.mu.Unlock()
 		return nil
 	}
+	t.machine.Close(t.clock.now())
+	if t.wakeTimer != nil {
+		t.wakeTimer.Stop()
+	}
+	t.held.stop()
+	w, _ := t.carry()
 	t.shut = true
-	for _, o := range t.origins {
-		for w := o.waiters.pop(); w != nil; w = o.waiters.pop() {
-			w.deliver(grant{}, ErrClosed)
-		}
-	}
-	t.each(func(c *conn) { c.origin.doom(c, closedReset) })
-	if t.tidyTimer != nil {
-		t.tidyTimer.Stop()
-	}
+	t.mu.Unlock()
 	t.cancel()
-	t.unlock()
+	w.finish()
+	defer time.AfterFunc(maxCloseTells, func() { t.hurry.Store(true) }).Stop()
 	t.wg.Wait()
 	return nil
-}
-
-// each calls f for every connection. f may doom it. mu is held.
-func (t *Transport) each(f func(*conn)) {
-	for _, o := range t.origins {
-		for i := len(o.conns) - 1; i >= 0; i-- {
-			f(o.conns[i])
-		}
-	}
-}
-
-// unlock releases mu and has done what must not be done while it is held: closing connections, which can block and
-// makes the protocol layer call back, and logging and watching, which is others' code.
-func (t *Transport) unlock() {
-	doomed, notes, ends := t.doomed, t.notes, t.ends
-	t.doomed, t.notes, t.ends = nil, nil, nil
-	if len(doomed) == 0 && len(notes) == 0 && len(ends) == 0 {
-		t.mu.Unlock()
-		return
-	}
-	if !t.start(func() { t.tidyUp(doomed, notes, ends) }) {
-		t.mu.Unlock()
-		t.tidyUp(doomed, notes, ends)
-		return
-	}
-	t.mu.Unlock()
-}
-
-func (t *Transport) tidyUp(doomed []*conn, notes []note, ends []func()) {
-	for _, tell := range ends {
-		tell()
-	}
-	for _, n := range notes {
-		n.log(t.cfg.Logger)
-	}
-	for _, c := range doomed {
-		c.shut()
-	}
-}
-
-// start runs f in a goroutine that Close waits for, or returns false after Close. mu is held.
-func (t *Transport) start(f func()) bool {
-	if t.shut {
-		return false
-	}
-	t.wg.Go(f)
-	return true
-}
-
-// closed is told by a connection that it is being closed. If the pool did not do it, the peer did, or an error.
-func (t *Transport) closed(c *conn) {
-	t.mu.Lock()
-	if c.state != connNew && c.state != connClosed {
-		reason := c.retired
-		switch {
-		case reason != closedUnknown:
-		case c.state == connIdle:
-			reason = closedServer
-		case c.vetting.Load():
-			reason = closedStale
-		default:
-			reason = closedError
-		}
-		c.origin.remove(c, reason)
-	} else {
-		c.state = connClosed
-	}
-	t.unlock()
-}
-
-// gone is told by a connection that it has been closed. Only then there is room for another one.
-func (t *Transport) gone(c *conn) {
-	t.mu.Lock()
-	if c.leaving {
-		c.leaving = false
-		c.origin.closing--
-		t.closing--
-		if t.freed != nil {
-			close(t.freed)
-			t.freed = nil
-		}
-		t.pump(c.origin)
-		t.pumpStarved()
-		t.vacated(c.origin)
-	}
-	t.unlock()
-}
-
-// retire has a connection take no more requests after those that it has.
-func (t *Transport) retire(c *conn) {
-	t.mu.Lock()
-	c.retire(closedServer)
-	t.unlock()
-}
-
-// suspect notes that nothing came on an HTTP/2 connection during a request that failed or was given up. It must answer a
-// PING before it gets another one, however short it was idle: else requests that time out, one after the other, would
-// keep a connection in use whose packets are dropped.
-func (t *Transport) suspect(c *conn) {
-	t.mu.Lock()
-	c.suspected = true
-	t.unlock()
-}
-
-// frames is told by an HTTP/2 connection what its server said.
-func (t *Transport) frames(c *conn, ev frameEvents) {
-	t.mu.Lock()
-	if ev.goAway {
-		c.retire(closedServer)
-	}
-	if ev.settings {
-		if ev.hasStreams {
-			c.limit = int32(min(ev.streams, 1<<20))
-		} else if !c.heard {
-			c.limit = defaultStreams
-		}
-		c.settled, c.heard = true, true
-		c.origin.limit = int(c.limit)
-	}
-	if c.state != connNew {
-		if c.state == connIdle && c.retired != closedUnknown {
-			c.origin.doom(c, c.retired)
-		}
-		t.pump(c.origin)
-	}
-	t.unlock()
-}
-
-const (
-	// initialStreams is how many streams x/net/http2 opens before it has seen the server's SETTINGS.
-	initialStreams = 100
-	// defaultStreams is how many it opens if they name no limit.
-	defaultStreams = 1000
-)
-
-// note is a log line about a connection, for later.
-type note struct {
-	level  slog.Level
-	msg    string
-	c      *conn
-	reason closeReason
-	stack  []uintptr
-}
-
-func (n note) log(l *slog.Logger) {
-	if l == nil {
-		l = slog.Default()
-	}
-	args := []any{"origin", n.c.origin.name, "conn", n.c.id, "protocol", n.c.Protocol(), "uses", n.c.Uses()}
-	if n.reason != closedUnknown {
-		args = append(args, "reason", n.reason.String())
-	}
-	if len(n.stack) > 0 {
-		args = append(args, "stack", openbody.Stack(n.stack))
-	}
-	l.Log(context.Background(), n.level, n.msg, args...)
-}
-
-// debug notes what happened to a connection, if somebody wants to read it. mu is held.
-func (t *Transport) debug(msg string, c *conn, reason closeReason) {
-	if t.verbose {
-		t.notes = append(t.notes, note{level: slog.LevelDebug, msg: msg, c: c, reason: reason})
-	}
 }

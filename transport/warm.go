@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/thawhttp/thaw/internal/hostport"
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
 // Warm makes connections ahead of the requests that will need them: name resolution, dial, proxy and TLS handshake,
@@ -92,85 +96,106 @@ func (t *Transport) warmRequest(ctx context.Context, s string) (*http.Request, *
 
 // warm sees to it that the origin of req has count connections, or one on HTTP/2.
 func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL, count int) error {
-	key := originKey{scheme: req.URL.Scheme, host: req.URL.Host}
-	if proxy != nil {
-		key.proxy = proxy.String()
-	}
 	t.mu.Lock()
-	o := t.originFor(key, req.URL, proxy)
+	if t.shut {
+		t.unlock()
+		return warmError(req.URL.Scheme+"://"+req.URL.Host, ErrClosed)
+	}
+	o := t.originFor(keyOf(req.URL, proxy, false), req.URL, proxy)
 	o.pins++
-	pending := t.sweep(o, t.clock.now())
-	t.unlock()
+	t.machine.LookAfter(t.clock.now(), o.book)
+	pending := t.lookAround(o)
 	defer func() {
 		t.mu.Lock()
 		t.unpin(o)
 		t.unlock()
 	}()
-	for _, v := range pending {
-		select {
-		case <-v.done:
-		case <-ctx.Done():
-			return warmError(o, context.Cause(ctx))
-		}
+	if !waitFor(ctx, pending) {
+		return warmError(o.name, context.Cause(ctx))
 	}
 
 	// Of an origin whose protocol is not known the first dial tells how many are needed. Another request's dial may
 	// tell as well, or change what was known, so this is decided anew after each round. The failure of another's dial, which may
 	// be from before a freeze, is none of this.
 	own := make(map[*dial]bool)
-	for range warmRounds + count {
+	beside := true // dials that are late do not count, once
+	patience := limit(t.cfg.DialDelay, pool.Forever)
+	for rounds := warmRounds + count; rounds > 0; {
 		t.mu.Lock()
 		if t.shut {
 			t.mu.Unlock()
-			return warmError(o, ErrClosed)
+			return warmError(o.name, ErrClosed)
 		}
 		want := count
-		if o.protocol != http1 {
+		if o.book.Protocol() != http1 {
 			want = 1
 		}
 		if name, most := t.mostToWarm(); want > most {
 			t.mu.Unlock()
-			return warmError(o, fmt.Errorf("%w: %d connections asked for, but %s is %d", ErrPoolExhausted, want, name, most))
+			return warmError(o.name, fmt.Errorf("%w: %d connections asked for, but %s is %d", ErrPoolExhausted, want, name, most))
 		}
-		usable := o.usable()
-		if usable >= want { // others' dials are no concern of this
-			t.mu.Unlock()
-			return nil
+		t.dialFor = ctx
+		begun, usable, missing := t.machine.Warm(t.clock.now(), o.book, want, beside)
+		w, any := t.carry()
+		t.dialFor = nil
+		beside = false
+		for _, d := range begun {
+			own[d.Driver.(*dial)] = true
 		}
-		missing := want - usable - len(o.dials)
-		for ; missing > 0 && t.room(o); missing-- {
-			own[t.beginDial(o, ctx)] = true
+		dials := slices.Collect(maps.Keys(o.dials))
+		freeing := o.book.Freeing() > 0 || t.machine.Freeing() > 0
+		if missing > 0 && freeing && t.freedNow == nil {
+			t.freedNow = make(chan struct{})
 		}
-		dials := slices.Clone(o.dials)
-		freed, closing := t.freed, t.closing
-		if missing > 0 && closing > 0 && freed == nil {
-			freed = make(chan struct{})
-			t.freed = freed
+		freed := t.freedNow
+		t.mu.Unlock()
+		if any {
+			w.finish()
 		}
-		t.unlock()
 		switch {
-		case missing <= 0:
-		case closing == 0 && len(dials) == 0:
-			return warmError(o, fmt.Errorf("%w: no room for %d more connections: MaxConnsPerHost is %d, MaxConns is %d", ErrPoolExhausted, missing, t.cfg.MaxConnsPerHost, t.cfg.MaxConns))
-		case closing > 0:
-			select {
-			case <-freed:
-			case <-ctx.Done():
-				return warmError(o, context.Cause(ctx))
+		case usable >= want: // others' dials are no concern of this
+			return nil
+		case missing > 0 && !freeing && len(dials) == 0:
+			return warmError(o.name, fmt.Errorf("%w: no room for %d more connections: MaxConnsPerHost is %d, MaxConns is %d", ErrPoolExhausted, missing, t.cfg.MaxConnsPerHost, t.cfg.MaxConns))
+		case missing > 0 && freeing:
+			if !waitFor(ctx, []<-chan struct{}{freed}) {
+				return warmError(o.name, context.Cause(ctx))
 			}
+			continue
 		}
-		for _, d := range dials {
-			select {
-			case <-d.done:
-				if d.err != nil && own[d] && !d.reset { // else there will be another one
-					return d.err
-				}
-			case <-ctx.Done():
-				return warmError(o, context.Cause(ctx))
-			}
+		switch late, err := t.warmed(ctx, o, dials, own, patience); {
+		case err != nil:
+			return err
+		case late:
+			beside, patience = true, pool.Forever
+		default:
+			rounds--
 		}
 	}
-	return warmError(o, fmt.Errorf("connections are closed as fast as they are made: %d wanted", count))
+	return warmError(o.name, fmt.Errorf("connections are closed as fast as they are made: %d wanted", count))
+}
+
+// warmed waits until one of the dials has made a connection, or all have ended, or patience has passed: there may be another one beside
+// them then. It returns the error of one of its own if none has made a connection.
+func (t *Transport) warmed(ctx context.Context, o *origin, dials []*dial, own map[*dial]bool, patience time.Duration) (late bool, err error) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for _, d := range dials {
+		select {
+		case <-d.done:
+			if d.err == nil {
+				return false, nil
+			}
+			if own[d] && !d.reset && !errors.Is(d.err, errUnwanted) { // else there will be another one
+				err = d.err
+			}
+		case <-timer.C:
+			return true, nil
+		case <-ctx.Done():
+			return false, warmError(o.name, context.Cause(ctx))
+		}
+	}
+	return false, err
 }
 
 // warmRounds bounds how often warm looks at what there is, beside once for each connection.
@@ -179,25 +204,14 @@ const warmRounds = 16
 // mostToWarm returns how many connections to one origin can be idle at the same time, beside MaxConns, and the setting that
 // says so. More would be closed as they are made.
 func (t *Transport) mostToWarm() (setting string, n int) {
-	setting, n = "MaxConnsPerHost", limit(t.cfg.MaxConnsPerHost, maxInt)
-	if most := limit(t.cfg.MaxIdleConnsPerHost, maxInt); most < n {
+	setting, n = "MaxConnsPerHost", limit(t.cfg.MaxConnsPerHost, math.MaxInt)
+	if most := limit(t.cfg.MaxIdleConnsPerHost, math.MaxInt); most < n {
 		setting, n = "MaxIdleConnsPerHost", most
 	}
-	if most := limit(t.cfg.MaxIdleConns, maxInt); most < n && most < limit(t.cfg.MaxConns, maxInt) {
+	if most := limit(t.cfg.MaxIdleConns, math.MaxInt); most < n && most < limit(t.cfg.MaxConns, math.MaxInt) {
 		setting, n = "MaxIdleConns", most
 	}
 	return setting, n
 }
 
-func warmError(o *origin, err error) error { return opErrorf(err, "Warm: %s", o.name) }
-
-// usable counts the connections that take requests. Transport.mu is held.
-func (o *origin) usable() int {
-	n := 0
-	for _, c := range o.conns {
-		if c.retired == closedUnknown {
-			n++
-		}
-	}
-	return n
-}
+func warmError(origin string, err error) error { return opErrorf(err, "Warm: %s", origin) }

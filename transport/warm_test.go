@@ -1,10 +1,14 @@
 package transport
 
 import (
+	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // An origin that was never asked may turn out to speak HTTP/2, where one connection is enough however often it is named.
@@ -106,6 +110,82 @@ func TestWarmBeyondMaxConnsMakesThoseThatThereIsRoomForFirst(t *testing.T) {
 		}
 		if got := p.Stats(); got.Idle != 2 || got.Dialing != 0 {
 			t.Errorf("after Warm: %+v", got.Origin)
+		}
+	})
+}
+
+// What ends a dial or closes a connection makes room, and Warm waits for that.
+func TestWarmAfterDialsWereEnded(t *testing.T) {
+	for name, end := range map[string]func(*Transport){"Reset": (*Transport).Reset, "CloseIdleConnections": (*Transport).CloseIdleConnections} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var hung atomic.Bool
+			p := newPool(t, plain, Config{MaxConnsPerHost: 1, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if !hung.Swap(true) {
+					<-ctx.Done()
+					pause(20 * time.Millisecond)
+					return nil, ctx.Err()
+				}
+				return new(net.Dialer).DialContext(ctx, network, addr)
+			}})
+			s := serve(t, plain)
+			short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if err := p.send(s.request(short, "GET", "it", noBody)); err == nil {
+				t.Fatal("answered")
+			}
+			end(p.Transport)
+			soon, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if err := p.Warm(soon, s.url); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestWarmTakesThePlaceOfADialThatNobodyWaitsFor(t *testing.T) {
+	s := serve(t, plain)
+	for name, cfg := range map[string]Config{"MaxConns": {MaxConns: 1}, "MaxConnsPerHost": {MaxConnsPerHost: 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var hung atomic.Bool
+			cfg.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if !hung.Swap(true) {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return new(net.Dialer).DialContext(ctx, network, addr)
+			}
+			cfg.DialDelay = 50 * time.Millisecond
+			p := newPool(t, plain, cfg)
+			dark := "http://dark.test/"
+			if cfg.MaxConnsPerHost == 1 {
+				dark = s.url
+			}
+			short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if err := p.send(newRequest(short, "GET", dark, "it", noBody)); err == nil {
+				t.Fatal("answered")
+			}
+			soon, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if err := p.Warm(soon, s.url); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// However much longer than DialDelay a dial takes, there is one more beside it, and what it makes counts.
+func TestWarmOfASlowHost(t *testing.T) {
+	bubble(t, Config{DialTimeout: time.Minute}, bubbleBoth, func(t *testing.T, p *Transport, s *pipes) {
+		s.delay = 50 * time.Second
+		if err := p.Warm(t.Context(), "http://a.test"); err != nil {
+			t.Error(err)
+		}
+		if st := p.Stats(); st.Dials != 2 {
+			t.Errorf("%+v", st.Origin)
 		}
 	})
 }

@@ -2,7 +2,10 @@ package transport
 
 import (
 	"context"
+	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +59,35 @@ func TestWatchersAreToldOnceOfTheEndOfEachConnection(t *testing.T) {
 		defer mu.Unlock()
 		if closed := p.Stats().Closed; len(ends) != 3 || closed.Reset != 2 || closed.Server != 1 {
 			t.Errorf("told of %d ends by the time Close returned, of the connections closed by reason %+v", len(ends), closed)
+		}
+	})
+}
+
+// sleepyHandler takes its time over each line.
+type sleepyHandler struct {
+	slog.Handler
+	lines *atomic.Int64
+}
+
+func (h sleepyHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h sleepyHandler) Handle(context.Context, slog.Record) error {
+	h.lines.Add(1)
+	pause(300 * time.Millisecond)
+	return nil
+}
+
+func TestCloseWaitsForASlowLogForASecond(t *testing.T) {
+	var lines atomic.Int64
+	logger := slog.New(sleepyHandler{slog.DiscardHandler, &lines})
+	bubble(t, Config{Logger: logger}, bubbleH1, func(t *testing.T, p *Transport, _ *pipes) {
+		lines.Store(0)
+		if err := p.Warm(t.Context(), slices.Repeat([]string{"http://a.test"}, 20)...); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		p.Close()
+		if took := time.Since(began); took > maxCloseTells+300*time.Millisecond || lines.Load() == 0 {
+			t.Errorf("Close took %v, and %d lines were logged", took, lines.Load())
 		}
 	})
 }

@@ -3,32 +3,18 @@ package transport
 import (
 	"bufio"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/thawhttp/thaw/internal/pool"
 )
 
-func TestWaiterThatComesBackTakesItsOldPlace(t *testing.T) {
-	var q waiterQueue
-	for _, turn := range []uint64{2, 4, 3, 5, 1} {
-		q.push(&waiter{want: want{turn: turn}})
-	}
-	for next := uint64(1); next <= 5; next++ {
-		if w := q.pop(); w == nil || w.want.turn != next {
-			t.Fatalf("popped %+v, want turn %d", w, next)
-		}
-	}
-	if q.pop() != nil || q.len() != 0 {
-		t.Error("something is left")
-	}
-}
-
 // originOf returns the origin that a request is for, which has connections.
-func (p *pool) originOf(t *testing.T, req *http.Request) *origin {
+func (p *testPool) originOf(t *testing.T, req *http.Request) *origin {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -37,37 +23,6 @@ func (p *pool) originOf(t *testing.T, req *http.Request) *origin {
 		t.Fatal("no such origin")
 	}
 	return o
-}
-
-// Who waits for the first dial to an origin would else find out one after the other, each after a dial of its own.
-func TestFailedDialFailsAllWhoWaitedForWhatItWouldSpeak(t *testing.T) {
-	forModes(t, []mode{{tls: true, h2: true}, h2c}, func(t *testing.T, m mode) {
-		errDial := errors.New("nobody there")
-		release := make(chan struct{})
-		p := newPool(t, m, Config{DialContext: func(context.Context, string, string) (net.Conn, error) {
-			<-release
-			return nil, errDial
-		}})
-		url := "http://a.test/"
-		if m.tls {
-			url = "https://a.test/"
-		}
-		const n = 20
-		var wg sync.WaitGroup
-		for range n {
-			wg.Go(func() {
-				if err := p.send(newRequest(t.Context(), "GET", url, "it", noBody)); !errors.Is(err, errDial) {
-					t.Errorf("error %v", err)
-				}
-			})
-		}
-		eventually(t, "all wait", func() bool { return p.Stats().Waiting == n })
-		close(release)
-		wg.Wait()
-		if got := p.Stats(); got.Dials != 1 || got.DialErrors != 1 {
-			t.Errorf("%+v", got.Origin)
-		}
-	})
 }
 
 // A stream may go on for ever, and no connection is closed for the sake of a request that met dead ones.
@@ -87,14 +42,14 @@ func TestRequestThatMetDeadConnectionsTakesAStreamIfNoConnectionCanBeMade(t *tes
 		req := s.request(t.Context(), "GET", "it", noBody)
 		soon, stop := context.WithTimeout(t.Context(), 5*time.Second)
 		defer stop()
-		g, err := p.acquire(soon, originKey{scheme: req.URL.Scheme, host: req.URL.Host}, &want{req: req, fresh: true}, nil)
+		g, err := p.acquire(soon, originKey{scheme: req.URL.Scheme, host: req.URL.Host}, &want{req: req, Want: pool.Want{Careful: true, Fresh: true}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if g.c.id != 1 {
 			t.Errorf("connection %d", g.c.id)
 		}
-		p.giveBackLocked(g)
+		p.giveBackUnused(g)
 	})
 }
 
@@ -105,20 +60,20 @@ func TestConnectionGivenBackUnusedIsNoYounger(t *testing.T) {
 		req := s.request(t.Context(), "GET", "it", noBody)
 		p.mustSend(t, req)
 		c := p.onlyConn(t)
-		p.mu.Lock()
-		since := c.idleAt
-		p.mu.Unlock()
 		p.clock.freeze(time.Minute, time.Minute)
 		g, err := p.acquire(t.Context(), originKey{scheme: req.URL.Scheme, host: req.URL.Host}, &want{req: req}, nil)
 		if err != nil || g.c != c || !g.wasIdle || g.idleFor < time.Minute {
 			t.Fatalf("error %v, %+v", err, g)
 		}
-		p.giveBackLocked(g)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if c.state != connIdle || c.idleAt != since || c.Uses() != 1 {
-			t.Errorf("state %d, idle since %v, was %v, %d uses", c.state, c.idleAt, since, c.Uses())
+		p.giveBackUnused(g)
+		if uses := c.Uses(); uses != 1 {
+			t.Errorf("%d uses", uses)
 		}
+		again, err := p.acquire(t.Context(), originKey{scheme: req.URL.Scheme, host: req.URL.Host}, &want{req: req}, nil)
+		if err != nil || again.c != c || again.idleFor < g.idleFor {
+			t.Fatalf("error %v, %+v", err, again)
+		}
+		p.giveBackUnused(again)
 	})
 }
 
@@ -134,10 +89,15 @@ func TestConnectionThatComesAsItsRequestEndsIsGivenBack(t *testing.T) {
 		late := 0
 		for range 50 { // the end of the wait is seen in half of them
 			p.mu.Lock()
-			ticket := &waiter{want: want{req: req}, ctx: ended, since: p.clock.now(), done: make(chan struct{})}
-			g, err := p.wait(o, ticket, false)
+			w := want{req: req}
+			asked, ok := p.machine.Ask(p.clock.now(), o.book, &w.Want)
+			if !ok {
+				t.Fatal("nothing to be had")
+			}
+			p.machine.Unused(p.clock.now(), asked) // so that it comes during the wait
+			g, err := p.wait(o, &waiter{req: req, ctx: ended, since: p.clock.now(), Request: pool.Request{Want: w.Want}}, false)
 			if err == nil {
-				p.giveBackLocked(g)
+				p.giveBackUnused(g)
 			} else {
 				late++
 			}
@@ -175,4 +135,28 @@ func TestBodyWithMoreLeftThanDrainBytesIsNotWaitedFor(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("Close waits for what it will not read to the end")
 	}
+}
+
+// A ticker looks every minute whether a request without a deadline waits for a server that takes none. What comes at that moment is
+// the request's all the same.
+func TestConnectionThatComesAsAMinuteEndsIsTaken(t *testing.T) {
+	s := serve(t, plain)
+	p := newPool(t, plain, Config{})
+	req := s.request(context.Background(), "GET", "it", noBody)
+	p.mustSend(t, req)
+	o := p.originOf(t, req)
+	p.mu.Lock()
+	w := &waiter{req: req, ctx: req.Context(), since: p.clock.now(), done: make(chan struct{})}
+	w.Driver = w
+	o.pins++
+	o.waiting.Add(1)
+	if err := p.machine.Wait(p.clock.now(), o.book, &w.Request, false); err != nil {
+		t.Fatal(err)
+	}
+	p.unlock()
+	g, err, over := p.endWait(o, w, errUseless)
+	if err != nil || !over {
+		t.Fatalf("error %v, over %t", err, over)
+	}
+	p.giveBackUnused(g)
 }
