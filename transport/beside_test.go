@@ -171,9 +171,12 @@ func TestOneBackendThatRefusesCostsNobodyAnything(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		_, reference := rt.(*http.Transport)
-		if n := s.accepted(); failed.Load() > 0 || !reference && n > 10 {
-			t.Errorf("%d of 20 failed, %d connections", failed.Load(), n)
+		t.Logf("%d of 20 failed, %d connections", failed.Load(), s.accepted())
+		if _, reference := rt.(*http.Transport); reference {
+			return // all of them may share the bad one, and none gets another
+		}
+		if failed.Load() > 0 || s.accepted() > 10 {
+			t.Error("want none to fail, and few connections")
 		}
 	})
 }
