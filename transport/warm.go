@@ -135,7 +135,9 @@ func (t *Transport) warm(ctx context.Context, req *http.Request, proxy *url.URL,
 			return warmError(o.name, fmt.Errorf("%w: %d connections asked for, but %s is %d", ErrPoolExhausted, want, name, most))
 		}
 		t.dialFor = ctx
-		begun, usable, missing := t.machine.Warm(t.clock.now(), o.book, want, beside)
+		now := t.clock.now()
+		t.machine.Tick(now) // which dials are late may have been noticed here first
+		begun, usable, missing := t.machine.Warm(now, o.book, want, beside)
 		w, any := t.carry()
 		t.dialFor = nil
 		beside = false
