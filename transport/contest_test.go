@@ -108,7 +108,8 @@ func (c contest) match(t testing.TB, s side) *match {
 }
 
 // judge compares the scores with the first one, of http.Transport. Ours may have as many failures as that, or as the contest
-// says, since what http.Transport loses is sometimes chance; and as many that are late.
+// says, since what http.Transport loses is sometimes chance; and as many that are late. With the race detector all are: dozens of contests
+// shake hands on a machine that has no time for it. The same tests run without it.
 func (c contest) judge(t *testing.T, got []score) {
 	t.Helper()
 	control := got[0]
@@ -116,7 +117,7 @@ func (c contest) judge(t *testing.T, got []score) {
 		if allowed := max(control.failed, c.atMost); s.failed > allowed {
 			t.Errorf("%v\nwant at most %d that fail", s, allowed)
 		}
-		if s.late > control.late {
+		if s.late > control.late && !raceDetector {
 			t.Errorf("%v\nwant at most %d that are late", s, control.late)
 		}
 	}
